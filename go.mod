@@ -1,0 +1,3 @@
+module mailhaul
+
+go 1.26.8

@@ -1,0 +1,159 @@
+// Package sink defines where messages go. Implementations live in the
+// packages below it; sinktest checks that they keep the contract.
+//
+// A sink has four moments: Mark, Put, Sync, Recover. Recovery after a crash,
+// a failed batch and a full disk all end in Recover: one code path.
+package sink
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"time"
+
+	"mailhaul/internal/location"
+	"mailhaul/internal/mail"
+)
+
+// A Sink is a destination, open for writing by this process alone. Its
+// methods may be called from several goroutines.
+type Sink interface {
+	// Open returns a folder. It makes the folder only when create is true;
+	// otherwise a missing one is fs.ErrNotExist. A folder is open once at a
+	// time.
+	Open(ctx context.Context, path mail.Path, create bool) (Folder, error)
+	Close() error
+}
+
+// A Local is a Sink on this machine.
+type Local interface {
+	// Home tells the archive's directory and the name, in it, of the directory
+	// for the catalog: one that no reader of the mail takes for a folder.
+	Home() (dir, state string)
+}
+
+// A Folder takes messages in batches: one Mark, any number of Put and Link,
+// one Sync. After a batch that did not reach its commit, in this process or in
+// one that died, Recover says what became of it. It is used by one goroutine
+// at a time.
+type Folder interface {
+	// State describes the folder as it is now (mbox: inode, length, time,
+	// hash of the last separator; Maildir: times of cur and new; IMAP:
+	// UIDVALIDITY, UIDNEXT). It is stored with each commit; a later run that
+	// finds another one knows that somebody else was here.
+	State(ctx context.Context) (State, error)
+
+	// Mark names the spot where the next Put would land, and holds the
+	// folder's lock until Sync or Recover returns.
+	Mark(ctx context.Context) (Mark, error)
+
+	// Put writes one message, or queues it. It counts only once Sync has
+	// returned, and m must stay as it is until then. An error means that the
+	// batch has failed and Recover must follow.
+	Put(ctx context.Context, m *Message) error
+
+	// Sync makes every Put so far survive a power cut and tells, in their
+	// order, what became of each.
+	Sync(ctx context.Context) ([]Result, error)
+
+	// Recover looks at what lies behind mark; an empty mark means the whole
+	// folder. For each wanted message it returns its place if it arrived
+	// whole, or "" if not. Only complete messages behind mark stay; torn bytes
+	// are moved aside, never deleted, so that Put can follow. A sink that
+	// cannot look returns ErrUnknown, and the messages are in doubt.
+	Recover(ctx context.Context, mark Mark, want []Want) ([]Place, error)
+
+	Close() error
+}
+
+// A Result is the outcome of one Put: a place, or the reason why not.
+type Result struct {
+	Place Place
+	Err   error // with ScopeMessage: this message only
+}
+
+// ErrUnknown is returned by Recover when there is nothing to look at, as
+// after handing a message to an SMTP server.
+var ErrUnknown = errors.New("cannot tell whether the message arrived")
+
+// Mark, Place and State are opaque outside the sink that made them; all are
+// stored. Those of IMAP carry UIDVALIDITY.
+type (
+	Mark  string // mbox: a length; IMAP: a UIDNEXT; Maildir: "-"
+	Place string // mbox: offset and length; IMAP: UID; Maildir: a name
+	State string
+)
+
+// A Want is a message that a batch means to write. Everything in it is settled
+// before the intention is stored.
+type Want struct {
+	Name      string // stable, unique in the folder, fit for a file name: letters, digits, "." and "-"
+	Digest    mail.Digest
+	Text      int64 // size of the text form, LF
+	Lines     int64 // lines of the text form: Text+Lines is the size with CRLF
+	Date      time.Time
+	Sender    string      // of the envelope, for mbox's separator line; empty when unknown
+	MessageID string      // a hint for destinations that change messages
+	Head      mail.Digest // of the header's text form, likewise
+}
+
+// A Message is a message at rest: its size and digest are facts, and its body
+// can be read as often as needed, from several goroutines.
+type Message struct {
+	Want
+	Ends   mail.Ends
+	Flags  mail.Flags
+	Labels []string
+	Open   func() (io.ReadCloser, error) // the text form
+}
+
+// A Flagger is a Folder that can change the flags of stored messages; doing
+// so twice is harmless. It returns when the change will survive a power cut.
+// A place that is not there any more is passed over.
+type Flagger interface {
+	SetFlags(ctx context.Context, at []Place, flags []mail.Flags) error
+}
+
+// A Linker is a Folder that can show a message stored elsewhere in the same
+// sink, or in the same folder, without storing it twice. It is put, synced and
+// recovered like a Put, and may fall back to m.Open where a link cannot be made.
+type Linker interface {
+	Link(ctx context.Context, m *Message, from mail.Path, at Place) error
+}
+
+// A Reader is a Folder that can give a stored message back, in text form.
+type Reader interface {
+	Read(ctx context.Context, at Place) (io.ReadCloser, error)
+}
+
+// A Lister is a Sink that can tell which folders it holds.
+type Lister interface {
+	Folders(ctx context.Context) ([]mail.Path, error)
+}
+
+// A Remover is a Folder that can drop messages, for retention.
+type Remover interface {
+	Remove(ctx context.Context, at []Place) error
+}
+
+// A Scanner is a Folder that can tell what it holds: with full, every message
+// is read and its digest taken; otherwise places and sizes only.
+type Scanner interface {
+	Scan(ctx context.Context, full bool) iter.Seq2[Found, error]
+}
+
+// A Found is one stored message. Other is the folded digest where it differs,
+// as in mail of other programs; either may match.
+type Found struct {
+	Digest, Other mail.Digest
+	Size          int64 // of the text form, with full; else what the place takes in the store
+	Place         Place
+	Date          time.Time
+	Flags         mail.Flags
+}
+
+type (
+	Scheme   = location.Scheme[Sink]
+	Registry = location.Registry[Sink]
+)
