@@ -1,0 +1,420 @@
+// Package spool turns one-shot bodies into bodies at rest: small ones in
+// memory, large ones and those of unknown size in unnamed files on the
+// archive's own file system (the temporary directory may be memory).
+//
+// It is the only converter between what a server claims and what is so: the
+// body goes through once and comes out in its text form, with its digest, its
+// true sizes and the line ends that it had. And it is the only place where a
+// slow sink slows a source down: room is reserved before a body is asked for,
+// so that nobody waits in the middle of one.
+package spool
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"hash"
+	"io"
+	"math/bits"
+	"os"
+	"strings"
+	"sync"
+
+	"mailhaul/internal/mail"
+	"mailhaul/sink"
+)
+
+// Large is the size from which on a body goes to a file. Larger bodies need
+// no credit.
+const Large = 1 << 20
+
+// Budget is the usual number of bytes for bodies in memory, for the whole
+// process.
+const Budget = 16 << 20
+
+// A Spool has one budget of bytes.
+type Spool struct {
+	dir  string
+	Full func() // called when a Reserve must wait: open batches of all folders are to be closed
+
+	mu   sync.Mutex
+	free int64
+	room chan struct{} // closed and renewed when room is given back
+
+	classes [11]sync.Pool // buffers of 1 KiB << i
+}
+
+// New makes a spool whose files lie in dir.
+func New(dir string, budget int64) *Spool {
+	return &Spool{dir: dir, free: max(budget, Large), room: make(chan struct{})}
+}
+
+const (
+	smallest   = 10 // classes begin at 1 KiB
+	pieceClass = 6  // a body is folded in pieces of 64 KiB
+	piece      = 1<<(pieceClass+smallest) - 2
+)
+
+// class is the buffer class for a body of n bytes on the wire. The text form
+// is never longer than the body but for the end of an open last line.
+func class(n int64) int {
+	return max(bits.Len64(uint64(n))-smallest, 0)
+}
+
+// A Credit pays for one body.
+type Credit struct {
+	s     *Spool
+	class int
+	left  int64
+}
+
+// Reserve waits until there is room for a body of n bytes. It is called
+// before the body is asked for. Bodies of Large and more, and those of
+// unknown size (negative), never wait.
+func (s *Spool) Reserve(ctx context.Context, n int64) (*Credit, error) {
+	for {
+		s.mu.Lock()
+		c := s.take(n)
+		room := s.room
+		s.mu.Unlock()
+		if c != nil {
+			return c, nil
+		}
+		if s.Full != nil {
+			s.Full()
+		}
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// TryReserve is Reserve without waiting; nil means no room.
+func (s *Spool) TryReserve(n int64) *Credit {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.take(n)
+}
+
+func (s *Spool) take(n int64) *Credit {
+	if n < 0 || n >= Large {
+		return &Credit{s: s, class: -1}
+	}
+	c := class(n + 1)
+	cost := int64(1) << (c + smallest)
+	if cost > s.free {
+		return nil
+	}
+	s.free -= cost
+	return &Credit{s: s, class: c, left: cost}
+}
+
+func (s *Spool) give(n int64) {
+	if n == 0 {
+		return
+	}
+	s.mu.Lock()
+	s.free += n
+	close(s.room)
+	s.room = make(chan struct{})
+	s.mu.Unlock()
+}
+
+// Release gives back what was not used. It may be called twice, and after
+// Take.
+func (c *Credit) Release() {
+	c.s.give(c.left)
+	c.left = 0
+}
+
+// A Body is a message at rest. It stays, and keeps its share of the budget,
+// until Free. Digest and Ends together determine the bytes received.
+type Body struct {
+	sink.Want
+	Ends mail.Ends
+	Raw  int64 // bytes received
+
+	s    *Spool
+	cost int64
+	cls  int
+	mem  []byte
+	file *os.File
+}
+
+// Take reads r to its end and never waits for room: a body that is larger
+// than announced goes to a file. The error of r comes back as it is; one of
+// the spool's own file has the scope of a run.
+func (c *Credit) Take(r io.Reader) (*Body, error) {
+	t := taker{s: c.s, sum: sha256.New()}
+	b := &Body{s: c.s, cls: c.class, cost: c.left}
+	if c.class >= 0 {
+		t.mem = c.s.buffer(c.class)
+		c.left = 0
+	}
+	t.body = b
+	t.out = c.s.buffer(pieceClass)
+	scratch := c.s.buffer(pieceClass)
+	_, err := io.CopyBuffer(&t, r, scratch[:cap(scratch)])
+	c.s.recycle(pieceClass, scratch)
+	if err == nil {
+		err = t.close()
+	}
+	c.s.recycle(pieceClass, t.out)
+	b.mem, b.file = t.mem, t.file
+	if err != nil {
+		b.Free()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (s *Spool) buffer(class int) []byte {
+	if p, ok := s.classes[class].Get().(*[]byte); ok {
+		return (*p)[:0]
+	}
+	return make([]byte, 0, 1<<(class+smallest))
+}
+
+func (s *Spool) recycle(class int, b []byte) {
+	if cap(b) == 1<<(class+smallest) {
+		s.classes[class].Put(&b)
+	}
+}
+
+// Open reads the text form. Several readers may be open at once.
+func (b *Body) Open() (io.ReadCloser, error) {
+	if b.file != nil {
+		return io.NopCloser(io.NewSectionReader(b.file, 0, b.Text)), nil
+	}
+	return io.NopCloser(bytes.NewReader(b.mem)), nil
+}
+
+// Free ends the body. It may be called twice.
+func (b *Body) Free() {
+	if b.mem != nil {
+		b.s.recycle(b.cls, b.mem)
+		b.mem = nil
+	}
+	if b.file != nil {
+		b.file.Close()
+		dispose(b.file)
+		b.file = nil
+	}
+	b.s.give(b.cost)
+	b.cost = 0
+}
+
+// A taker folds what is written to it and keeps the text in mem, or in file
+// once that is open.
+type taker struct {
+	s    *Spool
+	body *Body
+	fold mail.Folder
+	sum  hash.Hash
+	mem  []byte
+	file *os.File
+	kept bool // too mixed: stored as received
+	last byte // of what was kept
+	out  []byte
+	text int64
+	line int64
+}
+
+func (t *taker) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 {
+		k := min(len(p), piece)
+		if _, err := t.write(p[:k]); err != nil {
+			return n - len(p), err
+		}
+		p = p[k:]
+	}
+	return n, nil
+}
+
+func (t *taker) write(p []byte) (int, error) {
+	n := len(p)
+	t.body.Raw += int64(n)
+	if t.kept {
+		return n, t.keep(p)
+	}
+	text, took, err := t.fold.Append(t.out[:0], p)
+	t.out = text
+	if werr := t.add(text); werr != nil {
+		return 0, werr
+	}
+	if err != nil { // mail.ErrTooMixed
+		if err := t.unfold(); err != nil {
+			return 0, err
+		}
+		return n, t.keep(p[took:])
+	}
+	return n, nil
+}
+
+func (t *taker) keep(p []byte) error {
+	if len(p) > 0 {
+		t.last = p[len(p)-1]
+	}
+	return t.add(p)
+}
+
+// add appends text to what is at rest.
+func (t *taker) add(text []byte) error {
+	if len(text) == 0 {
+		return nil
+	}
+	t.sum.Write(text)
+	t.text += int64(len(text))
+	t.line += int64(bytes.Count(text, []byte{'\n'}))
+	if t.file == nil {
+		if t.mem != nil && len(t.mem)+len(text) <= cap(t.mem) {
+			t.mem = append(t.mem, text...)
+			return nil
+		}
+		if err := t.spill(); err != nil {
+			return err
+		}
+	}
+	_, err := t.file.Write(text)
+	return trouble(err)
+}
+
+func (t *taker) spill() (err error) {
+	if t.file, err = unnamed(t.s.dir); err != nil {
+		return trouble(err)
+	}
+	if t.mem != nil {
+		_, err = t.file.Write(t.mem)
+		t.s.recycle(t.body.cls, t.mem)
+		t.mem = nil
+	}
+	return trouble(err)
+}
+
+// unfold turns the text so far back into what was received, and starts over
+// with that.
+func (t *taker) unfold() error {
+	old := Body{s: t.s, cls: t.body.cls, mem: t.mem, file: t.file, Want: sink.Want{Text: t.text}}
+	defer old.Free()
+	t.kept, t.mem, t.file = true, nil, nil
+	t.sum.Reset()
+	t.text, t.line = 0, 0
+	r, err := old.Open()
+	if err != nil {
+		return err
+	}
+	w := t.fold.Ends().Restore(keeper{t})
+	if _, err := io.Copy(w, r); err != nil {
+		return err
+	}
+	return w.Close()
+}
+
+type keeper struct{ t *taker }
+
+func (k keeper) Write(p []byte) (int, error) { return len(p), k.t.keep(p) }
+
+// close settles the last line and takes the facts.
+func (t *taker) close() error {
+	b := t.body
+	if t.kept {
+		b.Ends = mail.Ends{Kind: mail.EndsKept, Open: t.text > 0 && t.last != '\n'}
+		if b.Ends.Open {
+			if err := t.add([]byte{'\n'}); err != nil {
+				return err
+			}
+		}
+	} else {
+		var text []byte
+		text, b.Ends = t.fold.Close(t.out[:0])
+		if err := t.add(text); err != nil {
+			return err
+		}
+	}
+	b.Text, b.Lines = t.text, t.line
+	t.sum.Sum(b.Digest[:0])
+	return t.header()
+}
+
+// mostHeader is how much of a header is looked at for hints.
+const mostHeader = 1 << 20
+
+func (t *taker) header() error {
+	head := t.mem
+	if t.file != nil {
+		head = make([]byte, min(t.text, mostHeader))
+		if _, err := t.file.ReadAt(head, 0); err != nil {
+			return trouble(err)
+		}
+	}
+	Describe(&t.body.Want, head)
+	return nil
+}
+
+// Describe takes the hints of w from the text form's beginning: the digest of
+// the header, Message-ID, and the sender of the envelope. They find
+// candidates and fill the separator line of an mbox; they never decide.
+func Describe(w *sink.Want, text []byte) {
+	text = text[:min(len(text), mostHeader)]
+	end := len(text)
+	if len(text) > 0 && text[0] == '\n' {
+		end = 0
+	} else if i := bytes.Index(text, []byte("\n\n")); i >= 0 {
+		end = i + 1
+	}
+	head := text[:end]
+	w.Head = sha256.Sum256(head)
+	var from string
+	for len(head) > 0 {
+		line := head
+		if i := bytes.IndexByte(head, '\n'); i >= 0 {
+			line, head = head[:i], head[i+1:]
+		} else {
+			head = nil
+		}
+		switch {
+		case w.MessageID == "" && field(line, "message-id:"):
+			v := line[len("message-id:"):]
+			if len(bytes.TrimSpace(v)) == 0 { // folded before its value
+				v, _, _ = bytes.Cut(head, []byte{'\n'})
+			}
+			w.MessageID = string(bytes.TrimSpace(v[:min(len(v), 998)]))
+		case w.Sender == "" && field(line, "return-path:"):
+			w.Sender = address(line[len("return-path:"):])
+		case from == "" && field(line, "from:"):
+			from = address(line[len("from:"):])
+		}
+	}
+	if w.Sender == "" {
+		w.Sender = from
+	}
+}
+
+func field(line []byte, name string) bool {
+	return len(line) >= len(name) && line[0]|0x20 == name[0] && strings.EqualFold(string(line[:len(name)]), name)
+}
+
+// address is what stands between < and >, or the only word.
+func address(v []byte) string {
+	s := string(v[:min(len(v), 998)])
+	if i := strings.LastIndexByte(s, '<'); i >= 0 {
+		s = s[i+1:]
+		s, _, _ = strings.Cut(s, ">")
+	}
+	s = strings.TrimSpace(s)
+	if strings.ContainsAny(s, " \t") {
+		return ""
+	}
+	return s
+}
+
+func trouble(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &mail.Error{Op: "spool", Scope: mail.ScopeRun, Err: fmt.Errorf("a large message cannot be set down on the way: %w", err)}
+}
