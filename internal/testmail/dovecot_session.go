@@ -1,0 +1,103 @@
+package testmail
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// A Private is a Dovecot without daemon, port of its own or root: every
+// connection to Addr gets an imap process that is logged in already and speaks
+// straight to the socket. It starts in some milliseconds.
+type Private struct {
+	*Maildrop
+	listener net.Listener
+	program  string
+	config   string
+	serves   sync.WaitGroup
+}
+
+// Dovecot starts one. Its greeting is PREAUTH.
+func Dovecot(tb TB) *Private {
+	tb.Helper()
+	program := helper(tb, "imap")
+	master(tb) // for its version
+	p := &Private{Maildrop: newMaildrop(tb, "ann"), program: program}
+	p.config = filepath.Join(p.dir, "dovecot.conf")
+	p.write(p.config, []byte(strings.NewReplacer("$DIR", p.dir, "$MAIL", p.mail).Replace(privateConfig)))
+	var err error
+	if p.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		tb.Fatalf("listen for Dovecot: %v", err)
+	}
+	p.serves.Go(p.accept)
+	tb.Cleanup(func() {
+		p.listener.Close()
+		p.serves.Wait()
+	})
+	return p
+}
+
+const privateConfig = `
+base_dir = $DIR/run
+state_dir = $DIR/state
+log_path = $DIR/log/dovecot.log
+mail_location = maildir:$MAIL
+mail_fsync = never
+ssl = no
+first_valid_uid = 1
+mail_max_userip_connections = 100
+namespace inbox {
+  inbox = yes
+  separator = /
+}
+`
+
+// Addr is host and port; there is no TLS and no login.
+func (p *Private) Addr() string { return p.listener.Addr().String() }
+
+// Dial connects, whatever network and address say: it may stand in for a
+// net.Dialer's DialContext.
+func (p *Private) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", p.Addr())
+}
+
+func (p *Private) accept() {
+	for {
+		conn, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		p.serves.Go(func() { p.serve(conn.(*net.TCPConn)) })
+	}
+}
+
+// serve hands the socket itself to a new imap process. It ends with the
+// client's connection, or is ended when the test does.
+func (p *Private) serve(conn *net.TCPConn) {
+	socket, err := conn.File()
+	conn.Close()
+	if err != nil {
+		p.tb.Logf("socket for Dovecot: %v", err)
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	p.tb.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, p.program, "-c", p.config, "-o", "stats_writer_socket_path=")
+	cmd.Stdin, cmd.Stdout = socket, socket
+	cmd.Env = []string{"USER=ann", "HOME=" + filepath.Dir(p.mail), "PATH=" + os.Getenv("PATH")}
+	runAs(cmd, p.uid)
+	err = cmd.Start()
+	// Our copy of the socket must go, or the client never sees its end.
+	socket.Close()
+	if err != nil {
+		p.tb.Logf("start Dovecot: %v", err)
+		return
+	}
+	cmd.Wait() // its exit code tells only how the client left
+}
