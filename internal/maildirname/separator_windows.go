@@ -1,0 +1,3 @@
+package maildirname
+
+const separator = ";"
