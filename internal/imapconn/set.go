@@ -1,0 +1,29 @@
+package imapconn
+
+import "strconv"
+
+// mostSet is how long a set may be: RFC 2683, section 3.2.1.5, promises that
+// servers take commands of 8000 octets.
+const mostSet = 7000
+
+// Set writes UIDs as a set with ranges, "1:5,9". What would make the command
+// too long is left as rest. The UIDs should be ascending.
+func Set(uids []uint32) (set string, rest []uint32) {
+	var b []byte
+	for len(uids) > 0 && len(b) < mostSet {
+		n := 1
+		for n < len(uids) && uids[n] == uids[n-1]+1 {
+			n++
+		}
+		if len(b) > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendUint(b, uint64(uids[0]), 10)
+		if n > 1 {
+			b = append(b, ':')
+			b = strconv.AppendUint(b, uint64(uids[n-1]), 10)
+		}
+		uids = uids[n:]
+	}
+	return string(b), uids
+}
