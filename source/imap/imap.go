@@ -1,0 +1,144 @@
+// Package imap reads mail from an IMAP server and changes nothing there:
+// folders are opened with EXAMINE, bodies are fetched with PEEK, and the
+// connection below refuses every other kind of command.
+//
+// A folder's identity is its name's own bytes, which servers do not always
+// write as the standard says; the Path made of them leads back to exactly these
+// bytes (name.go). A message's ID is its UID, its epoch UIDVALIDITY. The server
+// is believed in nothing that can be checked: what was asked for and what came
+// are compared by UID, never by position, and what did not come is left out for
+// the core to ask for again.
+package imap
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"mailhaul/internal/imapconn"
+	"mailhaul/internal/location"
+	"mailhaul/internal/mail"
+	"mailhaul/source"
+)
+
+// Version is told to servers that ask for the client's name (RFC 2971).
+var Version = ""
+
+const name = "mailhaul"
+
+// Schemes are the two ways to name an IMAP server.
+func Schemes() []*source.Scheme {
+	connections := location.Option{Name: "connections", Default: "4", Help: "how many connections to open at most"}
+	ca := location.Option{Name: "ca_file", Help: "file with the certificate authority of a server of your own (PEM)"}
+	return []*source.Scheme{
+		{
+			Names:   []string{"imaps"},
+			Form:    "imaps://USER@HOST[:PORT]/[FOLDER]",
+			Help:    "IMAP with TLS, port 993. With FOLDER only that one and those below it.",
+			Options: []location.Option{connections, ca},
+			Open:    Open,
+		},
+		{
+			Names: []string{"imap"},
+			Form:  "imap://USER@HOST[:PORT]/[FOLDER]",
+			Help:  "IMAP with STARTTLS, port 143. With FOLDER only that one and those below it.",
+			Options: []location.Option{connections, ca,
+				{Name: "tls", Default: "starttls", Help: "starttls, or none: only for servers on this machine, unless --allow-cleartext is given"}},
+			Open: Open,
+		},
+	}
+}
+
+// Open checks the location and asks for the password. The first connection is
+// made when it is needed.
+func Open(ctx context.Context, l location.Location, env location.Env) (source.Source, error) {
+	o, most, err := options(l, env)
+	if err != nil {
+		return nil, err
+	}
+	if env.Secret != nil {
+		if o.Password, err = env.Secret(ctx, l); err != nil {
+			return nil, err
+		}
+	}
+	return newAccount(o, most, top(l.Path)), nil
+}
+
+func options(l location.Location, env location.Env) (o imapconn.Options, most int, err error) {
+	if l.User == "" {
+		return o, 0, location.Wrong("write "+l.Scheme+"://USER@"+l.Host, "%s: no user name", l)
+	}
+	o = imapconn.Options{User: l.User, Host: l.Hostname(), Name: name, Version: Version}
+	switch tls := l.Option.Get("tls"); {
+	case l.Scheme == "imaps":
+		o.Addr = l.HostPort("993")
+	case tls == "" || tls == "starttls":
+		o.Addr, o.Security = l.HostPort("143"), imapconn.StartTLS
+	case tls != "none":
+		return o, 0, location.Wrong("tls is starttls or none", "%s: tls=%s", l, tls)
+	case !loopback(l.Hostname()) && !env.AllowCleartext:
+		return o, 0, location.Wrong("use imaps://, or leave tls=none out; --allow-cleartext lets everybody on the way read along",
+			"%s: without TLS the password would be sent for all to see", l)
+	default:
+		o.Addr, o.Security = l.HostPort("143"), imapconn.None
+	}
+	most = 4
+	if v := l.Option.Get("connections"); v != "" {
+		if most, err = strconv.Atoi(v); err != nil || most < 1 || most > 100 {
+			return o, 0, location.Wrong("connections is a number from 1 to 100", "%s: connections=%s", l, v)
+		}
+	}
+	if file := l.Option.Get("ca_file"); file != "" {
+		if o.Roots, err = roots(file); err != nil {
+			return o, 0, location.Wrong("ca_file is a file with certificates in PEM form", "%s: ca_file: %v", l, err)
+		}
+	}
+	return o, most, nil
+}
+
+// loopback reports whether host is certainly this machine.
+func loopback(host string) bool {
+	if strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}
+
+func roots(file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s: no certificate in it", file)
+	}
+	return pool, nil
+}
+
+// top is the folder that a location's path names, in the form of our paths.
+func top(path string) mail.Path {
+	path = strings.Trim(path, "/")
+	if path == "" {
+		return ""
+	}
+	if strings.EqualFold(path, "INBOX") {
+		return mail.Inbox
+	}
+	return mail.Join(strings.Split(path, "/")...)
+}
+
+// OverConn gives a source that reaches its server by dial instead of the
+// network, without TLS. For tests and the demo.
+func OverConn(user, password string, connections int, dial func(ctx context.Context) (net.Conn, error)) source.Source {
+	return newAccount(imapconn.Options{
+		Addr: "test:143", Security: imapconn.None, User: user, Password: password, Name: name, Version: Version,
+		Dial: func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx) },
+	}, connections, "")
+}

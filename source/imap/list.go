@@ -1,0 +1,298 @@
+package imap
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"slices"
+	"strconv"
+
+	"mailhaul/internal/imapconn"
+	"mailhaul/internal/mail"
+	"mailhaul/source"
+)
+
+// mostWindow is how many messages are listed by one command and held in
+// memory. A listing of changes names more, for few of them will answer.
+const (
+	mostWindow  = 10_000
+	mostChanges = 100_000
+)
+
+// List asks for the messages in windows of UIDs, never by position: positions
+// move when somebody deletes. Where the server counts changes (RFC 7162) and
+// nothing has gone backwards since the cursor, only what has changed is asked
+// for.
+func (m *mailbox) List(ctx context.Context, since source.Cursor) iter.Seq2[source.Entry, error] {
+	return func(yield func(source.Entry, error) bool) {
+		m.listing = source.Listing{}
+		l := lister{m: m, ctx: ctx, yield: yield}
+		now := state{uint64(m.box.Validity), uint64(m.box.Next), m.box.Exists, m.box.ModSeq}
+		err := l.check(since, now)
+		if err == nil && m.box.Exists > 0 {
+			err = l.run()
+		}
+		switch {
+		case errors.Is(err, errStopped):
+		case err != nil:
+			yield(source.Entry{}, in(m.path, err))
+		default:
+			if !l.partial {
+				m.compare(now.messages, l.count)
+			}
+			// The numbers are those of EXAMINE: what arrived meanwhile is
+			// behind them, and the next run will see it.
+			m.listing = source.Listing{Cursor: now.cursor(), Messages: int64(now.messages), Partial: l.partial}
+			if !l.partial {
+				m.listing.Messages = l.count
+			}
+		}
+	}
+}
+
+var errStopped = errors.New("the consumer has had enough")
+
+// compare notes a folder that holds more than it shows.
+func (m *mailbox) compare(exists uint64, listed int64) {
+	if int64(exists) > listed {
+		m.a.mu.Lock()
+		m.a.note("%s: the server counts %d messages and lists %d", mail.Clean(string(m.path)), exists, listed)
+		m.a.mu.Unlock()
+	}
+}
+
+// A lister is one run of List.
+type lister struct {
+	m       *mailbox
+	ctx     context.Context
+	yield   func(source.Entry, error) bool
+	since   uint64 // HIGHESTMODSEQ of the cursor, when only changes are listed
+	partial bool
+	count   int64
+	found   []listed
+}
+
+type listed struct {
+	uid   uint32
+	entry source.Entry
+	full  bool // all that was asked for, not flags that came by themselves
+}
+
+// check looks whether the folder has gone on from the cursor, or back.
+func (l *lister) check(since source.Cursor, now state) error {
+	then, ok := parseCursor(since)
+	if !ok || then.validity != now.validity {
+		return nil
+	}
+	back := now.next != 0 && now.next < then.next || now.modseq != 0 && now.modseq < then.modseq
+	if back {
+		return &mail.Error{Op: "list", Scope: mail.ScopeFolder, Err: source.ErrRewound}
+	}
+	if then.modseq > 0 && now.modseq > 0 {
+		l.since, l.partial = then.modseq, true
+	}
+	return nil
+}
+
+func (l *lister) run() error {
+	next, err := l.next()
+	if err != nil {
+		return err
+	}
+	exists := l.m.box.Exists
+	window := uint64(l.m.window)
+	if l.partial {
+		window = max(window, mostChanges)
+		if l.m.c.MessageLimit() > 0 {
+			window = uint64(l.m.window)
+		}
+	}
+	switch {
+	case exists <= window:
+		// However far apart the UIDs lie: so many can answer at most.
+		return l.list(1, next-1)
+	case next > 10*exists+mostWindow:
+		return l.sparse(next)
+	}
+	for from := uint64(1); from < next; from += window {
+		if err := l.list(from, min(from+window, next)-1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// next is UIDNEXT. Where the server does not tell it (RFC 3501, section 7.1,
+// lets it), the last message has the highest UID.
+func (l *lister) next() (uint64, error) {
+	if n := l.m.box.Next; n != 0 {
+		return uint64(n), nil
+	}
+	last := uint64(0)
+	_, err := l.m.c.Fetch(l.ctx, "*", "UID", "", func(it *imapconn.Item) error {
+		last = max(last, uint64(it.UID))
+		return nil
+	})
+	if last == 0 {
+		last = math.MaxUint32 - 1
+	}
+	return last + 1, err
+}
+
+// sparse lists a folder whose UIDs have large gaps: first only the UIDs. It is
+// a FETCH and not a SEARCH, because servers have been seen to cut the results
+// of a search short, or to answer it with positions.
+func (l *lister) sparse(next uint64) error {
+	var spans []span
+	_, err := l.m.c.Fetch(l.ctx, "1:"+strconv.FormatUint(next-1, 10), "UID", "", func(it *imapconn.Item) error {
+		if n := len(spans); n > 0 && spans[n-1].to+1 == it.UID {
+			spans[n-1].to++
+			return nil
+		}
+		spans = append(spans, span{it.UID, it.UID})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	// A window begins at a span and reaches as far as it holds few enough.
+	for i := 0; i < len(spans); {
+		from, to, room := spans[i].from, spans[i].to, l.m.window
+		for i < len(spans) {
+			if size := int(spans[i].to-spans[i].from) + 1; size <= room {
+				to = max(to, spans[i].to)
+				room -= size
+				i++
+				continue
+			}
+			if room == l.m.window { // one span larger than a window
+				to = spans[i].from + uint32(room) - 1
+				spans[i].from = to + 1
+			}
+			break
+		}
+		if err := l.list(uint64(from), uint64(to)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A span is a run of UIDs without gaps.
+type span struct{ from, to uint32 }
+
+// list gets one window whole and then yields it, so that no command is open
+// while the consumer works.
+func (l *lister) list(from, to uint64) error {
+	if from > to {
+		return nil
+	}
+	l.found = l.found[:0]
+	most := mostWindow + int(min(l.m.box.Exists, mostChanges))
+	set := strconv.FormatUint(from, 10) + ":" + strconv.FormatUint(to, 10)
+	modifier := ""
+	if l.since > 0 {
+		modifier = "CHANGEDSINCE " + strconv.FormatUint(l.since, 10)
+	}
+	done, err := l.m.c.Fetch(l.ctx, set, l.items(), modifier, func(it *imapconn.Item) error {
+		// "n:*" names the last message even when its UID is smaller (RFC 3501,
+		// section 6.4.8), and servers tell flags of others unasked.
+		if uint64(it.UID) < from || uint64(it.UID) > to {
+			return nil
+		}
+		if len(l.found) == most {
+			return fmt.Errorf("the server lists more messages than there are")
+		}
+		l.found = append(l.found, listed{it.UID, entry(it), it.Size >= 0 || !it.Date.IsZero()})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if done.Code == "MESSAGELIMIT" { // RFC 9738, section 3.1: not all of it came
+		return l.smaller(from, to)
+	}
+	l.settle()
+	for _, f := range l.found {
+		l.count++
+		if !l.yield(f.entry, nil) {
+			return errStopped
+		}
+	}
+	return nil
+}
+
+// smaller lists a window again in two halves.
+func (l *lister) smaller(from, to uint64) error {
+	if from == to {
+		return wrap("list", mail.ScopeFolder, errors.New("the server answers only in part"))
+	}
+	l.m.window = max(1, l.m.window/2)
+	half := from + (to-from)/2
+	if err := l.list(from, half); err != nil {
+		return err
+	}
+	return l.list(half+1, to)
+}
+
+// items are what an entry is made of, and what the server can tell besides.
+func (l *lister) items() string {
+	s := "UID FLAGS INTERNALDATE RFC822.SIZE"
+	switch c := l.m.c; {
+	case c.Has("X-GM-EXT-1"):
+		s += " X-GM-MSGID X-GM-LABELS"
+	case c.Has("OBJECTID"):
+		s += " EMAILID" // RFC 8474
+	}
+	return s
+}
+
+// settle sorts a window and makes one entry of several responses for the same
+// message: the last word on flags counts, the rest is from whoever told it.
+func (l *lister) settle() {
+	ascending := slices.IsSortedFunc(l.found, func(a, b listed) int {
+		if a.uid < b.uid {
+			return -1
+		}
+		return 1
+	})
+	if ascending {
+		return
+	}
+	slices.SortStableFunc(l.found, func(a, b listed) int { return cmp.Compare(a.uid, b.uid) })
+	kept := l.found[:0]
+	for _, f := range l.found {
+		if n := len(kept); n > 0 && kept[n-1].uid == f.uid {
+			kept[n-1].merge(f)
+			continue
+		}
+		kept = append(kept, f)
+	}
+	l.found = kept
+}
+
+func (f *listed) merge(later listed) {
+	if later.full && !f.full {
+		f.entry, later.entry = later.entry, f.entry
+		f.full = true
+		return
+	}
+	if later.entry.Flags != nil {
+		f.entry.Flags = later.entry.Flags
+	}
+}
+
+func entry(it *imapconn.Item) source.Entry {
+	e := source.Entry{ID: idOf(it.UID), Size: it.Size, Date: it.Date, Flags: it.Flags, Labels: it.Labels}
+	switch {
+	case it.EmailID != "":
+		e.Global = "E:" + it.EmailID
+	case it.GmailID != 0:
+		e.Global = "G:" + strconv.FormatUint(it.GmailID, 10)
+	}
+	return e
+}

@@ -1,0 +1,84 @@
+package imap
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	"mailhaul/internal/imapconn"
+	"mailhaul/internal/mail"
+	"mailhaul/source"
+)
+
+// notes are what the user should know at the end, each said once. They are
+// guarded by the account's lock; sizes is counted while bodies flow.
+type notes struct {
+	texts []string
+	wrong atomic.Int64 // messages whose claimed size was not theirs
+	less  string       // about connections; only the last word counts
+}
+
+const mostNotes = 200
+
+// note keeps a text. The lock is held.
+func (n *notes) note(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if len(n.texts) < mostNotes && !slices.Contains(n.texts, text) {
+		n.texts = append(n.texts, text)
+	}
+}
+
+// few notes that the server allows only so many connections. The lock is held.
+func (n *notes) few(connections int, err error) {
+	n.less = fmt.Sprintf("the server allows no more than %d connections at once: %v", connections, err)
+	if connections == 1 {
+		n.less = fmt.Sprintf("the server allows no more than one connection at once: %v", err)
+	}
+}
+
+// hear takes over what the server wants the user to know.
+func (a *account) hear(c *imapconn.Conn) {
+	alerts := c.Alerts()
+	if len(alerts) == 0 {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, text := range alerts {
+		a.note("the server says: %s", text)
+	}
+}
+
+// Notes implements source.Noter.
+func (a *account) Notes() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := slices.Clone(a.texts)
+	if n := a.wrong.Load(); n > 0 {
+		all = append(all, fmt.Sprintf("messages of another size than the server had claimed: %d (stored as they came)", n))
+	}
+	if a.less != "" {
+		all = append(all, a.less)
+	}
+	return all
+}
+
+// atGmailsLimit notes a folder that holds exactly as many messages as Gmail's
+// setting "limit IMAP folders" allows: there may be more that it does not show.
+// The lock is held.
+func (a *account) atGmailsLimit(path mail.Path, messages int64) {
+	switch messages {
+	case 1000, 2000, 5000, 10000:
+		a.note("%s shows exactly %d messages: see whether Gmail's settings limit the size of IMAP folders",
+			mail.Clean(string(path)), messages)
+	}
+}
+
+// translate makes the connection's word for a renumbered folder the contract's.
+func translate(err error) error {
+	if errors.Is(err, imapconn.ErrEpoch) {
+		return source.ErrEpoch
+	}
+	return err
+}
