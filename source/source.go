@@ -59,7 +59,8 @@ type Mailbox interface {
 	// smaller), List ends in ErrRewound and nothing known may be trusted.
 	List(ctx context.Context, since Cursor) iter.Seq2[Entry, error]
 
-	// Listing describes the last List that has ended without error.
+	// Listing describes the last List that has ended without error. Partial is
+	// settled before that List yields its first entry.
 	Listing() Listing
 
 	// Fetch yields the bodies of wanted entries, each at most once, in any

@@ -3,6 +3,7 @@ package mail
 import (
 	"errors"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -22,7 +23,8 @@ const (
 type Error struct {
 	Op        string // "select", "fetch", "append"
 	Scope     Scope
-	Temporary bool // the same call may succeed later
+	Temporary bool          // the same call may succeed later
+	After     time.Duration // not before this, where the server has said so
 	Err       error
 }
 

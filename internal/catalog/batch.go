@@ -1,0 +1,253 @@
+package catalog
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"database/sql"
+	"encoding/gob"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+
+	"mailhaul/internal/mail"
+	"mailhaul/sink"
+	"mailhaul/source"
+)
+
+// A Record ties a message at its source to its place in the sink. Several
+// records may share one place: that is deduplication.
+type Record struct {
+	Box     *Box `json:"-"`
+	Entry   source.Entry
+	Want    sink.Want
+	Ends    mail.Ends
+	Message int64 // the stored message that it shares; 0: the batch writes it
+}
+
+// A Batch is an intention: these messages are about to be written behind this
+// mark.
+type Batch struct {
+	Folder  mail.Path
+	Mark    sink.Mark
+	Records []Record
+}
+
+// An Outcome is what became of an intended message: its place, or why not.
+type Outcome struct {
+	Record Record
+	Folder mail.Path // of the archive, where Place is
+	Place  sink.Place
+	Err    error // failed, with the reason; sink.ErrUnknown: in doubt
+}
+
+// stored is a record as it lies in an intention.
+type stored struct {
+	Record
+	Box savedBox
+}
+
+type savedBox struct {
+	Account, Path, Raw, Sink, Epoch string
+	Folder, ID                      int64
+}
+
+func (b *Box) save() savedBox {
+	return savedBox{b.Account, string(b.Path), b.Raw, string(b.Sink), b.Epoch, b.folder, b.epoch}
+}
+
+func (s savedBox) box() *Box {
+	return &Box{Account: s.Account, Path: mail.Path(s.Path), Raw: s.Raw, Sink: mail.Path(s.Sink), Epoch: s.Epoch, folder: s.Folder, epoch: s.ID}
+}
+
+// Begin stores the intention before the first byte is written.
+func (c *Catalog) Begin(ctx context.Context, b *Batch) (id int64, err error) {
+	all := make([]stored, len(b.Records))
+	for i, r := range b.Records {
+		all[i] = stored{r, r.Box.save()}
+		all[i].Record.Box = nil
+	}
+	records, err := encodeRecords(all)
+	if err != nil {
+		return 0, c.trouble("begin", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id, err = c.insert("INSERT INTO batch(folder, mark, records) VALUES(?,?,?)", string(b.Folder), string(b.Mark), records)
+	return id, c.trouble("begin", err)
+}
+
+// Commit replaces an intention by its outcome, in one step, with the state of
+// the sink's folder afterwards. Records that failed get a failure row; those
+// without place and error are dropped and stay unknown. It returns the
+// messages that the records now stand on, in their order.
+func (c *Catalog) Commit(ctx context.Context, id int64, done []Outcome, folder mail.Path, after sink.State) ([]int64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	messages := make([]int64, len(done))
+	var lines []byte
+	err := c.transact(func() error {
+		at, err := c.sinkFolder(folder)
+		if err != nil {
+			return err
+		}
+		now := time.Now().Unix()
+		if err := c.insertMessages(done, messages, at, now); err != nil {
+			return err
+		}
+		for i := range done {
+			o := &done[i]
+			r := &o.Record
+			switch {
+			case messages[i] != 0:
+				if err := c.locate(r, messages[i]); err != nil {
+					return err
+				}
+				lines = appendLine(lines, located(r, o.Place, o.Folder))
+			case o.Err != nil:
+				if err := c.fail(r.Box.epoch, r.Entry, o.Err.Error()); err != nil {
+					return err
+				}
+			}
+		}
+		if after != "" {
+			if err := c.do("UPDATE sinkfolder SET state=? WHERE id=?", string(after), at); err != nil {
+				return err
+			}
+		}
+		if err := c.do("DELETE FROM batch WHERE id=?", id); err != nil {
+			return err
+		}
+		return c.announce(len(lines))
+	})
+	if err != nil {
+		return nil, c.trouble("commit", err)
+	}
+	c.manifest.append(lines)
+	return messages, nil
+}
+
+// insertMessages files what was written, in the order of the digest's prefix:
+// neighbours in the index cost far less than strangers.
+func (c *Catalog) insertMessages(done []Outcome, messages []int64, folder, now int64) error {
+	order := make([]int, 0, len(done))
+	for i := range done {
+		switch r := &done[i].Record; {
+		case done[i].Err != nil:
+		case r.Message != 0:
+			messages[i] = r.Message
+		case done[i].Place != "":
+			order = append(order, i)
+		}
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		return cmp.Compare(prefix(done[a].Record.Want.Digest), prefix(done[b].Record.Want.Digest))
+	})
+	for _, i := range order {
+		w := &done[i].Record.Want
+		id, err := c.insert("INSERT INTO message(prefix, digest, text, lines, folder, place, stored) VALUES(?,?,?,?,?,?,?)",
+			prefix(w.Digest), w.Digest[:], w.Text, w.Lines, folder, string(done[i].Place), now)
+		if err != nil {
+			return err
+		}
+		messages[i] = id
+	}
+	return nil
+}
+
+func (c *Catalog) locate(r *Record, message int64) error {
+	num, id := key(r.Entry.ID)
+	e := &r.Entry
+	if err := c.do(`INSERT INTO location(epoch, num, id, message, size, date, ends, flags, labels, global, run) VALUES(?,?,?,?,?,?,?,?,?,?,?)
+		ON CONFLICT(epoch, num, id) DO UPDATE SET message=excluded.message, size=excluded.size, date=excluded.date, ends=excluded.ends,
+		flags=excluded.flags, labels=excluded.labels, global=excluded.global, run=excluded.run, gone=0`,
+		r.Box.epoch, num, id, message, e.Size, unix(e.Date), r.Ends.String(), e.Flags.Key(), Labels(e.Labels), e.Global, c.run); err != nil {
+		return err
+	}
+	return c.do("DELETE FROM failure WHERE epoch=? AND id=?", r.Box.epoch, string(e.ID))
+}
+
+// unix is the time as it is stored; a missing one is the smallest number.
+func unix(t time.Time) int64 {
+	if t.IsZero() {
+		return noDate
+	}
+	return t.Unix()
+}
+
+const noDate = -1 << 62
+
+func fromUnix(n int64) time.Time {
+	if n == noDate {
+		return time.Time{}
+	}
+	return time.Unix(n, 0).UTC()
+}
+
+// sinkFolder finds or files a folder of the archive. The caller holds mu.
+func (c *Catalog) sinkFolder(path mail.Path) (int64, error) {
+	if id, ok := c.folders[path]; ok {
+		return id, nil
+	}
+	id, err := c.insert("INSERT INTO sinkfolder(path) VALUES(?) ON CONFLICT(path) DO UPDATE SET path=path", string(path))
+	if err == nil {
+		err = c.row("SELECT id FROM sinkfolder WHERE path=?", []any{string(path)}, &id)
+	}
+	if err != nil {
+		return 0, err
+	}
+	c.folders[path], c.paths[id] = id, path
+	return id, nil
+}
+
+// Unsettled lists the intentions that have no outcome, oldest first.
+func (c *Catalog) Unsettled(ctx context.Context) (ids []int64, batches []*Batch, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err = c.each("SELECT id, folder, mark, records FROM batch ORDER BY id", nil, func(r *sql.Rows) error {
+		var id int64
+		b := &Batch{}
+		var records []byte
+		if err := r.Scan(&id, (*string)(&b.Folder), (*string)(&b.Mark), &records); err != nil {
+			return err
+		}
+		all, err := decodeRecords(records)
+		if err != nil {
+			return err
+		}
+		for _, s := range all {
+			s.Record.Box = s.Box.box()
+			b.Records = append(b.Records, s.Record)
+		}
+		ids, batches = append(ids, id), append(batches, b)
+		return nil
+	})
+	return ids, batches, c.trouble("recover", err)
+}
+
+func encodeRecords(all []stored) ([]byte, error) {
+	var b bytes.Buffer
+	err := gob.NewEncoder(&b).Encode(all)
+	return b.Bytes(), err
+}
+
+func decodeRecords(p []byte) (all []stored, err error) {
+	err = gob.NewDecoder(bytes.NewReader(p)).Decode(&all)
+	return all, err
+}
+
+func encode(v any) []byte {
+	p, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // only plain data is encoded here
+	}
+	return p
+}
+
+func decode(p []byte, v any) error {
+	if err := json.Unmarshal(p, v); err != nil {
+		return errors.Join(ErrDamaged, err)
+	}
+	return nil
+}

@@ -1,0 +1,173 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"mailhaul/internal/mail"
+	"mailhaul/source"
+)
+
+// A Box is one folder of one account as the catalog knows it, in its current
+// epoch.
+type Box struct {
+	Account string
+	Path    mail.Path
+	Raw     string
+	Sink    mail.Path     // the folder in the archive
+	Epoch   string        // empty when it was never read
+	Cursor  source.Cursor // empty when everything must be listed
+
+	folder, epoch int64
+}
+
+// Box files a folder. Its place in the archive is decided once, at first
+// sight, by to.
+func (c *Catalog) Box(ctx context.Context, account string, f source.Folder, to mail.Path) (*Box, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := &Box{Account: account, Path: f.Path, Raw: f.Raw, Sink: to}
+	err := c.transact(func() error {
+		var owner int64
+		if err := c.row("SELECT id FROM account WHERE name=?", []any{account}, &owner); err != nil {
+			return err
+		}
+		err := c.row("SELECT id, sink FROM folder WHERE account=? AND path=?", []any{owner, string(f.Path)}, &b.folder, (*string)(&b.Sink))
+		if errors.Is(err, sql.ErrNoRows) {
+			b.folder, err = c.insert("INSERT INTO folder(account, path, raw, sink) VALUES(?,?,?,?)", owner, string(f.Path), f.Raw, string(to))
+		}
+		if err != nil {
+			return err
+		}
+		err = c.row("SELECT id, name, cursor FROM epoch WHERE folder=? AND current", []any{b.folder}, &b.epoch, &b.Epoch, (*string)(&b.Cursor))
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	return b, c.trouble("folder "+mail.Clean(string(f.Path)), err)
+}
+
+// Boxes lists where the folders of all accounts go.
+func (c *Catalog) Boxes(ctx context.Context) (map[string]map[mail.Path]mail.Path, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := map[string]map[mail.Path]mail.Path{}
+	err := c.each("SELECT a.name, f.path, f.sink FROM folder f JOIN account a ON a.id=f.account", nil, func(r *sql.Rows) error {
+		var account, path, to string
+		if err := r.Scan(&account, &path, &to); err != nil {
+			return err
+		}
+		if all[account] == nil {
+			all[account] = map[mail.Path]mail.Path{}
+		}
+		all[account][mail.Path(path)] = mail.Path(to)
+		return nil
+	})
+	return all, c.trouble("folders", err)
+}
+
+// Enter tells the epoch in which the folder was found. Another one than
+// before makes everything unknown: what was known stays as history. It
+// reports whether that happened.
+func (c *Catalog) Enter(ctx context.Context, b *Box, epoch string) (renumbered bool, err error) {
+	base, _, _ := strings.Cut(b.Epoch, "#")
+	if b.Epoch != "" && base == epoch {
+		return false, nil
+	}
+	return b.Epoch != "", c.begin(b, epoch)
+}
+
+// Rewind opens a new generation of the epoch: the server was set back to an
+// older state, so that its numbers may name other messages than before.
+func (c *Catalog) Rewind(ctx context.Context, b *Box) error {
+	base, n, _ := strings.Cut(b.Epoch, "#")
+	i, _ := strconv.Atoi(n)
+	return c.begin(b, fmt.Sprintf("%s#%d", base, i+1))
+}
+
+func (c *Catalog) begin(b *Box, epoch string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.transact(func() error {
+		if err := c.do("UPDATE epoch SET current=0, cursor='' WHERE folder=?", b.folder); err != nil {
+			return err
+		}
+		// A server that goes back to a UIDVALIDITY it had before may have
+		// dealt the numbers anew: that is a generation of its own.
+		name := epoch
+		for n := 1; ; n++ {
+			var one int
+			err := c.row("SELECT 1 FROM epoch WHERE folder=? AND name=?", []any{b.folder, name}, &one)
+			if errors.Is(err, sql.ErrNoRows) {
+				break
+			}
+			if err != nil {
+				return err
+			}
+			base, _, _ := strings.Cut(epoch, "#")
+			name = fmt.Sprintf("%s#%d", base, n)
+		}
+		id, err := c.insert("INSERT INTO epoch(folder, name, current) VALUES(?,?,1)", b.folder, name)
+		if err != nil {
+			return err
+		}
+		b.epoch, b.Epoch, b.Cursor = id, name, ""
+		return nil
+	})
+	return c.trouble("folder "+mail.Clean(string(b.Path)), err)
+}
+
+// Finish stores the cursor of a folder, after everything listed under it was
+// settled or has a failure row, and notes what has gone from the server.
+func (c *Catalog) Finish(ctx context.Context, b *Box, gone []source.ID, to source.Cursor) error {
+	if len(gone) == 0 && to == b.Cursor {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.transact(func() error {
+		for _, id := range gone {
+			num, text := key(id)
+			if err := c.do("UPDATE location SET gone=1 WHERE epoch=? AND num=? AND id=?", b.epoch, num, text); err != nil {
+				return err
+			}
+		}
+		return c.do("UPDATE epoch SET cursor=? WHERE id=?", string(to), b.epoch)
+	})
+	if err == nil {
+		b.Cursor = to
+	}
+	return c.trouble("folder "+mail.Clean(string(b.Path)), err)
+}
+
+// Forget drops the cursor of b, so that the next run lists everything.
+func (c *Catalog) Forget(ctx context.Context, b *Box) error { return c.Finish(ctx, b, nil, "") }
+
+// Live counts the locations of b that the server was last seen to have.
+func (c *Catalog) Live(ctx context.Context, b *Box) (n int64, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err = c.row("SELECT count(*) FROM location WHERE epoch=? AND gone=0", []any{b.epoch}, &n)
+	return n, c.trouble("count", err)
+}
+
+// key splits an ID into its sortable forms.
+func key(id source.ID) (num int64, text string) {
+	n, err := strconv.ParseInt(string(id), 10, 64)
+	if err == nil && n > 0 && strconv.FormatInt(n, 10) == string(id) {
+		return n, ""
+	}
+	return 0, string(id)
+}
+
+func unkey(num int64, text string) source.ID {
+	if num > 0 {
+		return source.ID(strconv.FormatInt(num, 10))
+	}
+	return source.ID(text)
+}

@@ -1,0 +1,464 @@
+// Package catalog remembers, durably, what has been brought over and where it
+// lies. One catalog serves one archive, which may have several accounts.
+//
+// The archive is the truth and the catalog its index: one SQLite file in the
+// archive's state directory. Beside the mail lies the manifest, a text file
+// with a line for each location, enough to rebuild the catalog from.
+//
+// What must stay true: an intention (Begin) is durable before the sink writes
+// a byte, and an outcome (Commit) only becomes durable after the sink's Sync.
+// A message without a committed location is unknown, whatever the sink holds.
+package catalog
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	_ "modernc.org/sqlite"
+
+	"mailhaul/internal/durable"
+	"mailhaul/internal/mail"
+)
+
+// A Catalog is the memory of one archive. Opening it locks the archive. Its
+// methods may be called from several goroutines.
+type Catalog struct {
+	mu       sync.Mutex // one statement at a time: SQLite has one writer
+	db       *sql.DB
+	conn     *sql.Conn
+	stmts    map[string]*sql.Stmt
+	lock     *durable.Lock
+	manifest *manifest
+	folders  map[mail.Path]int64 // sink folders by path
+	paths    map[int64]mail.Path // and back
+	home     Home
+	run      int64 // the row of this run
+}
+
+// A Home tells where an archive is and what it is made of.
+type Home struct {
+	Dir    string // the archive
+	State  string // name, in Dir, of the catalog's directory
+	Format string // the sink's scheme: "mbox", "maildir"
+	Layout string // an option that must stay as it was: "maildir++"
+}
+
+// StateDir is the directory of the catalog.
+func (h Home) StateDir() string { return filepath.Join(h.Dir, h.State) }
+
+func (h Home) file() string { return filepath.Join(h.StateDir(), "catalog.db") }
+
+// ErrNone is returned by Open when there is no catalog and none is to be made.
+var ErrNone = errors.New("no archive of mailhaul")
+
+// ErrDamaged marks a catalog that cannot be used as it is.
+var ErrDamaged = errors.New("the catalog is damaged")
+
+// ErrForeign marks a directory that holds something else.
+var ErrForeign = errors.New("not an archive of mailhaul, and not empty")
+
+// ErrOtherFormat marks an archive of another format or layout.
+var ErrOtherFormat = errors.New("the archive has another format")
+
+// schema is version 1. A location's num is its ID where that is a number, so
+// that rows lie in the order of a listing; id is then empty. A digest is found
+// by its first bytes: short keys keep the index small.
+const schema = `
+CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE account(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE folder(id INTEGER PRIMARY KEY, account INTEGER NOT NULL, path TEXT NOT NULL, raw TEXT NOT NULL,
+	sink TEXT NOT NULL, UNIQUE(account, path));
+CREATE TABLE epoch(id INTEGER PRIMARY KEY, folder INTEGER NOT NULL, name TEXT NOT NULL, current INTEGER NOT NULL,
+	cursor TEXT NOT NULL DEFAULT '', UNIQUE(folder, name));
+CREATE TABLE sinkfolder(id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, state TEXT NOT NULL DEFAULT '');
+CREATE TABLE message(id INTEGER PRIMARY KEY, prefix INTEGER NOT NULL, digest BLOB NOT NULL, text INTEGER NOT NULL,
+	lines INTEGER NOT NULL, folder INTEGER NOT NULL, place TEXT NOT NULL, stored INTEGER NOT NULL, lost INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX message_prefix ON message(prefix);
+CREATE INDEX message_folder ON message(folder);
+CREATE INDEX message_lost ON message(lost) WHERE lost;
+CREATE TABLE location(epoch INTEGER NOT NULL, num INTEGER NOT NULL, id TEXT NOT NULL, message INTEGER NOT NULL,
+	size INTEGER NOT NULL, date INTEGER NOT NULL, ends TEXT NOT NULL, flags TEXT NOT NULL, labels TEXT NOT NULL,
+	global TEXT NOT NULL, run INTEGER NOT NULL, gone INTEGER NOT NULL DEFAULT 0,
+	PRIMARY KEY(epoch, num, id)) WITHOUT ROWID;
+CREATE INDEX location_message ON location(message);
+CREATE INDEX location_global ON location(global) WHERE global <> '';
+CREATE TABLE batch(id INTEGER PRIMARY KEY, folder TEXT NOT NULL, mark TEXT NOT NULL, records BLOB NOT NULL);
+CREATE TABLE failure(epoch INTEGER NOT NULL, id TEXT NOT NULL, entry BLOB NOT NULL, reason TEXT NOT NULL,
+	tries INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, PRIMARY KEY(epoch, id)) WITHOUT ROWID;
+CREATE TABLE run(id INTEGER PRIMARY KEY, started INTEGER NOT NULL, ended INTEGER, report BLOB);
+`
+
+const schemaVersion = 1
+
+// Exists reports whether there is a catalog at home.
+func Exists(h Home) bool {
+	_, err := os.Stat(h.file())
+	return err == nil
+}
+
+// Find looks for the archive in dir whatever its format is.
+func Find(dir string) (Home, error) {
+	for _, state := range []string{".mailhaul", "mailhaul.state"} {
+		h := Home{Dir: dir, State: state}
+		if Exists(h) {
+			return h, nil
+		}
+	}
+	if _, err := os.Stat(dir); err != nil {
+		return Home{}, err
+	}
+	return Home{}, fmt.Errorf("%s: %w", dir, ErrNone)
+}
+
+// Open opens the catalog of h and locks the archive; doing names what the
+// lock is held for. An error of the lock is a *durable.Locked. With create, a
+// new archive is made in a directory that is empty or missing; otherwise a
+// missing one is ErrNone. Format and Layout, where they are not empty, must be
+// those of the archive; Home tells them afterwards.
+func Open(ctx context.Context, h Home, create bool, doing string) (*Catalog, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	isNew := !Exists(h)
+	if isNew && !create {
+		return nil, fmt.Errorf("%s: %w", h.Dir, ErrNone)
+	}
+	if isNew {
+		if err := mustBeEmpty(h); err != nil {
+			return nil, err
+		}
+	}
+	if err := durable.Mkdir(h.StateDir()); err != nil {
+		return nil, err
+	}
+	lock, err := durable.LockFile(filepath.Join(h.StateDir(), "lock"), doing)
+	if err != nil {
+		return nil, err
+	}
+	c := &Catalog{lock: lock, home: h, stmts: map[string]*sql.Stmt{}, folders: map[mail.Path]int64{}, paths: map[int64]mail.Path{}}
+	if err := c.open(ctx); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// mustBeEmpty refuses a directory with things of others in it.
+func mustBeEmpty(h Home) error {
+	list, err := os.ReadDir(h.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		switch {
+		case e.Name() == manifestName:
+			return fmt.Errorf("%s: the manifest is there but the catalog (%s) is not: %w", h.Dir, h.State, ErrDamaged)
+		case e.Name() == h.State: // a first run that died before it had a catalog
+		default:
+			return fmt.Errorf("%s: %w", h.Dir, ErrForeign)
+		}
+	}
+	return nil
+}
+
+func (c *Catalog) open(ctx context.Context) error {
+	name := c.home.file()
+	_, err := os.Stat(name)
+	isNew := errors.Is(err, fs.ErrNotExist)
+	if isNew {
+		// Made by us, so that nobody else may read it whatever the umask is.
+		f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+		if err != nil {
+			return err
+		}
+		f.Close()
+	}
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		return err
+	}
+	if c.db, err = sql.Open("sqlite", "file:"+(&url.URL{Path: filepath.ToSlash(abs)}).EscapedPath()); err != nil {
+		return err
+	}
+	if c.conn, err = c.db.Conn(ctx); err != nil {
+		return c.trouble("open", err)
+	}
+	// EXCLUSIVE before WAL: no shared memory is needed, so that it works on
+	// network shares too.
+	for _, p := range []string{"locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY",
+		"cache_size=-4096", "wal_autocheckpoint=1000"} {
+		if err := c.exec("PRAGMA " + p); err != nil {
+			return c.trouble("open", err)
+		}
+	}
+	var version int
+	if err := c.row("PRAGMA user_version", nil, &version); err != nil {
+		return c.trouble("open", err)
+	}
+	switch {
+	case version == 0:
+		if err := c.create(); err != nil {
+			return c.trouble("create", err)
+		}
+	case version > schemaVersion:
+		return fmt.Errorf("%s: the archive was written by a newer mailhaul (schema %d, this one knows %d)", c.home.Dir, version, schemaVersion)
+	}
+	if err := c.identify(); err != nil {
+		return err
+	}
+	if err := c.loadFolders(); err != nil {
+		return c.trouble("open", err)
+	}
+	c.manifest, err = c.openManifest()
+	return err
+}
+
+// create makes the tables, in one step: a catalog without them is new.
+func (c *Catalog) create() error {
+	id := make([]byte, 16)
+	rand.Read(id)
+	return c.transact(func() error {
+		if err := c.exec(schema); err != nil {
+			return err
+		}
+		for k, v := range map[string]string{
+			"id": hex.EncodeToString(id), "format": c.home.Format, "layout": c.home.Layout,
+			"created": strconv.FormatInt(time.Now().Unix(), 10), "manifest": "0",
+		} {
+			if err := c.do("INSERT INTO meta VALUES(?,?)", k, v); err != nil {
+				return err
+			}
+		}
+		return c.exec("PRAGMA user_version=" + strconv.Itoa(schemaVersion))
+	})
+}
+
+// identify compares what the archive is with what it is taken for.
+func (c *Catalog) identify() error {
+	format, err := c.meta("format")
+	if err != nil {
+		return c.trouble("open", err)
+	}
+	layout, err := c.meta("layout")
+	if err != nil {
+		return c.trouble("open", err)
+	}
+	if c.home.Format == "" {
+		c.home.Format, c.home.Layout = format, layout
+	}
+	if c.home.Format != format || c.home.Layout != layout {
+		return fmt.Errorf("%s: %w: it is %s, not %s", c.home.Dir, ErrOtherFormat,
+			strings.TrimSpace(format+" "+layout), strings.TrimSpace(c.home.Format+" "+c.home.Layout))
+	}
+	return nil
+}
+
+func (c *Catalog) loadFolders() error {
+	return c.each("SELECT id, path FROM sinkfolder", nil, func(r *sql.Rows) error {
+		var id int64
+		var path string
+		if err := r.Scan(&id, &path); err != nil {
+			return err
+		}
+		c.folders[mail.Path(path)], c.paths[id] = id, mail.Path(path)
+		return nil
+	})
+}
+
+// Home tells what the archive is.
+func (c *Catalog) Home() Home { return c.home }
+
+// Close syncs the manifest and gives the lock back. Its error is a warning:
+// everything committed is safe.
+func (c *Catalog) Close() error {
+	var errs []error
+	if c.manifest != nil {
+		errs = append(errs, c.manifest.close())
+	}
+	for _, s := range c.stmts {
+		s.Close()
+	}
+	if c.conn != nil {
+		c.conn.Close()
+	}
+	if c.db != nil {
+		errs = append(errs, c.db.Close())
+	}
+	errs = append(errs, c.lock.Release())
+	return errors.Join(errs...)
+}
+
+// trouble names what failed. A full or broken disk ends the run.
+func (c *Catalog) trouble(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	if strings.Contains(text, "malformed") || strings.Contains(text, "not a database") || strings.Contains(text, "CORRUPT") {
+		err = fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if strings.Contains(text, "disk is full") || strings.Contains(text, "SQLITE_FULL") {
+		err = fmt.Errorf("no space left for it: %w", err)
+	}
+	return &mail.Error{Op: "catalog " + c.home.file() + ": " + op, Scope: mail.ScopeRun, Err: err}
+}
+
+// ---- one statement at a time
+
+// stmt prepares query once. Statements run without a context: a cancelled run
+// finishes what it has begun, and watching costs more than the statement.
+func (c *Catalog) stmt(query string) (*sql.Stmt, error) {
+	if s := c.stmts[query]; s != nil {
+		return s, nil
+	}
+	s, err := c.conn.PrepareContext(context.Background(), query)
+	if err != nil {
+		return nil, fmt.Errorf("%w (%s)", err, query)
+	}
+	c.stmts[query] = s
+	return s, nil
+}
+
+func (c *Catalog) exec(script string) error {
+	_, err := c.conn.ExecContext(context.Background(), script)
+	return err
+}
+
+func (c *Catalog) do(query string, args ...any) error {
+	s, err := c.stmt(query)
+	if err != nil {
+		return err
+	}
+	_, err = s.Exec(args...)
+	return err
+}
+
+func (c *Catalog) insert(query string, args ...any) (int64, error) {
+	s, err := c.stmt(query)
+	if err != nil {
+		return 0, err
+	}
+	res, err := s.Exec(args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.LastInsertId()
+}
+
+func (c *Catalog) row(query string, args []any, into ...any) error {
+	s, err := c.stmt(query)
+	if err != nil {
+		return err
+	}
+	return s.QueryRow(args...).Scan(into...)
+}
+
+func (c *Catalog) each(query string, args []any, f func(*sql.Rows) error) error {
+	s, err := c.stmt(query)
+	if err != nil {
+		return err
+	}
+	rows, err := s.Query(args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := f(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// transact runs f as one step. The caller holds mu or is alone.
+func (c *Catalog) transact(f func() error) error {
+	if err := c.do("BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	err := f()
+	if err == nil {
+		err = c.do("COMMIT")
+	}
+	if err != nil {
+		// Best effort: where COMMIT failed for want of space SQLite has
+		// rolled back by itself.
+		_ = c.do("ROLLBACK")
+	}
+	return err
+}
+
+func (c *Catalog) meta(key string) (string, error) {
+	var v string
+	err := c.row("SELECT value FROM meta WHERE key=?", []any{key}, &v)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return v, err
+}
+
+func (c *Catalog) setMeta(key, value string) error {
+	return c.do("INSERT INTO meta VALUES(?,?) ON CONFLICT(key) DO UPDATE SET value=excluded.value", key, value)
+}
+
+// ---- accounts and runs
+
+// ErrOtherAccount is returned by Admit for a second account.
+var ErrOtherAccount = errors.New("the archive belongs to another account")
+
+// Admit lets an account write into the archive: the first one, one that was
+// here before, or, with add, any.
+func (c *Catalog) Admit(ctx context.Context, account string, add bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var names []string
+	err := c.each("SELECT name FROM account ORDER BY id", nil, func(r *sql.Rows) error {
+		var n string
+		err := r.Scan(&n)
+		names = append(names, n)
+		return err
+	})
+	if err != nil {
+		return c.trouble("accounts", err)
+	}
+	for _, n := range names {
+		if n == account {
+			return nil
+		}
+	}
+	if len(names) > 0 && !add {
+		return fmt.Errorf("%s: %w: it holds %s, not %s", c.home.Dir, ErrOtherAccount, strings.Join(names, " and "), account)
+	}
+	return c.trouble("accounts", c.do("INSERT INTO account(name) VALUES(?)", account))
+}
+
+// StartRun opens the row of a run. Locations committed from now on carry its
+// number.
+func (c *Catalog) StartRun(ctx context.Context, at time.Time) (err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.run, err = c.insert("INSERT INTO run(started) VALUES(?)", at.Unix())
+	return c.trouble("run", err)
+}
+
+// EndRun files the report of the run.
+func (c *Catalog) EndRun(ctx context.Context, at time.Time, report []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.trouble("run", c.do("UPDATE run SET ended=?, report=? WHERE id=?", at.Unix(), report, c.run))
+}

@@ -1,0 +1,399 @@
+package catalog
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"mailhaul/internal/durable"
+	"mailhaul/internal/mail"
+	"mailhaul/sink"
+	"mailhaul/source"
+)
+
+const ann = "imap:ann@example.org"
+
+func home(t *testing.T) Home {
+	return Home{Dir: filepath.Join(t.TempDir(), "a b?%c"), State: ".mailhaul", Format: "mbox"}
+}
+
+func open(t *testing.T, h Home) *Catalog {
+	t.Helper()
+	c, err := Open(t.Context(), h, true, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if err := c.Admit(t.Context(), ann, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.StartRun(t.Context(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func box(t *testing.T, c *Catalog, path mail.Path, epoch string) *Box {
+	t.Helper()
+	b, err := c.Box(t.Context(), ann, source.Folder{Path: path, Raw: "raw\xff" + string(path)}, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Enter(t.Context(), b, epoch); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func entry(id int) source.Entry {
+	return source.Entry{ID: source.ID(fmt.Sprint(id)), Size: int64(100 + id), Date: time.Unix(1e9+int64(id), 0),
+		Flags: mail.NewFlags(`\Seen`), Global: fmt.Sprintf("E:%d", id)}
+}
+
+func record(b *Box, id int) Record {
+	return Record{Box: b, Entry: entry(id), Ends: mail.Ends{Kind: mail.EndsCRLF},
+		Want: sink.Want{Name: fmt.Sprint("n", id), Digest: sha256.Sum256([]byte{byte(id)}), Text: int64(id), Lines: 1}}
+}
+
+// store commits messages with these IDs in b.
+func store(t *testing.T, c *Catalog, b *Box, ids ...int) {
+	t.Helper()
+	batch := &Batch{Folder: b.Sink, Mark: "0"}
+	var done []Outcome
+	for _, id := range ids {
+		batch.Records = append(batch.Records, record(b, id))
+		done = append(done, Outcome{Record: record(b, id), Folder: b.Sink, Place: sink.Place(fmt.Sprint("p", id))})
+	}
+	n, err := c.Begin(t.Context(), batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Commit(t.Context(), n, done, b.Sink, sink.State("after")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestIntentionOutlivesItsRun(t *testing.T) {
+	h := home(t)
+	c := open(t, h)
+	b := box(t, c, "INBOX", "7")
+	if _, err := c.Begin(t.Context(), &Batch{Folder: "INBOX", Mark: "12", Records: []Record{record(b, 1), record(b, 2)}}); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	c = open(t, h)
+	ids, all, err := c.Unsettled(t.Context())
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%d intentions, %v", len(all), err)
+	}
+	got := all[0]
+	if got.Mark != "12" || got.Folder != "INBOX" || len(got.Records) != 2 || got.Records[1].Entry.ID != "2" || got.Records[1].Box.Epoch != "7" {
+		t.Fatalf("intention came back as %+v", got)
+	}
+	// One arrived, one did not, and is unknown again.
+	done := []Outcome{{Record: got.Records[0], Folder: "INBOX", Place: "p1"}, {Record: got.Records[1]}}
+	if _, err := c.Commit(t.Context(), ids[0], done, "INBOX", "s"); err != nil {
+		t.Fatal(err)
+	}
+	known, _, err := c.Compare(t.Context(), box(t, c, "INBOX", "7"), []source.Entry{entry(1), entry(2)}, "", false)
+	if err != nil || !known[0].Is || known[1].Is {
+		t.Fatalf("known: %+v, %v", known, err)
+	}
+	if _, all, _ := c.Unsettled(t.Context()); len(all) != 0 {
+		t.Fatal("the intention is still there")
+	}
+}
+
+func TestCompare(t *testing.T) {
+	c := open(t, home(t))
+	b := box(t, c, "INBOX", "1")
+	store(t, c, b, 1, 3, 5, 9)
+	odd := entry(3)
+	odd.Size++
+	known, gone, err := c.Compare(t.Context(), b, []source.Entry{entry(2), odd, entry(5), entry(7)}, "", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{false, false, true, false} {
+		if known[i].Is != want {
+			t.Errorf("entry %d: known %v, want %v", i, known[i].Is, want)
+		}
+	}
+	if !known[2].Fresh || known[2].At.Place != "p5" || known[2].At.Folder != "INBOX" {
+		t.Errorf("known is %+v", known[2])
+	}
+	if diff := cmp.Diff(gone, []source.ID{"1"}); diff != "" {
+		t.Error(diff)
+	}
+	beyond, err := c.Beyond(t.Context(), b, "7")
+	if diff := cmp.Diff(beyond, []source.ID{"9"}); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+	// With gaps, or out of order, nothing can be said to be gone.
+	for _, gaps := range []bool{true, false} {
+		known, gone, err = c.Compare(t.Context(), b, []source.Entry{entry(9), entry(1)}, "", gaps)
+		if err != nil || !known[0].Is || !known[1].Is || len(gone) != 0 {
+			t.Errorf("%+v, %v, %v", known, gone, err)
+		}
+	}
+	if err := c.Finish(t.Context(), b, []source.ID{"1"}, "cursor"); err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := c.Live(t.Context(), b); n != 3 {
+		t.Errorf("%d are live", n)
+	}
+	if b2 := box(t, c, "INBOX", "1"); b2.Cursor != "cursor" {
+		t.Errorf("cursor is %q", b2.Cursor)
+	}
+}
+
+func TestTextIDs(t *testing.T) {
+	c := open(t, home(t))
+	b := box(t, c, "INBOX", "pop")
+	for _, id := range []source.ID{"abc", "007", "0", "-1", "9223372036854775808", "a\xff\x00b"} {
+		r := record(b, 1)
+		r.Entry.ID = id
+		n, err := c.Begin(t.Context(), &Batch{Folder: "INBOX", Records: []Record{r}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Commit(t.Context(), n, []Outcome{{Record: r, Folder: "INBOX", Place: "p"}}, "INBOX", ""); err != nil {
+			t.Fatal(err)
+		}
+		if known, _, err := c.Compare(t.Context(), b, []source.Entry{r.Entry}, "", false); err != nil || !known[0].Is {
+			t.Errorf("%q is not known: %v", id, err)
+		}
+	}
+	if n, _ := c.Live(t.Context(), b); n != 6 {
+		t.Errorf("%d locations for six IDs", n)
+	}
+}
+
+func TestEpochs(t *testing.T) {
+	h := home(t)
+	c := open(t, h)
+	b := box(t, c, "INBOX", "1")
+	store(t, c, b, 1)
+	stored, _ := c.Find(t.Context(), sha256.Sum256([]byte{1}))
+	held := func() bool { h, _ := c.Held(t.Context(), stored[0].Message); return h }
+	if !held() {
+		t.Fatal("a live location does not hold its message")
+	}
+	for _, step := range []struct{ epoch, name string }{{"2", "2"}, {"2", "2"}, {"1", "1#1"}, {"1", "1#1"}, {"2", "2#1"}} {
+		if _, err := c.Enter(t.Context(), b, step.epoch); err != nil || b.Epoch != step.name {
+			t.Fatalf("epoch %s is filed as %s, want %s (%v)", step.epoch, b.Epoch, step.name, err)
+		}
+		known, _, _ := c.Compare(t.Context(), b, []source.Entry{entry(1)}, "", false)
+		if known[0].Is {
+			t.Fatalf("known in epoch %s", b.Epoch)
+		}
+	}
+	if held() {
+		t.Error("history holds a message")
+	}
+	if err := c.Rewind(t.Context(), b); err != nil || b.Epoch != "2#2" || b.Cursor != "" {
+		t.Fatalf("rewound to %q, %v", b.Epoch, err)
+	}
+}
+
+func TestFailures(t *testing.T) {
+	c := open(t, home(t))
+	b := box(t, c, "INBOX", "1")
+	c.Fail(t.Context(), b, entry(4), "first")
+	c.Fail(t.Context(), b, entry(4), "second")
+	all, err := c.Failures(t.Context(), b)
+	if err != nil || len(all) != 1 || all[0].Tries != 2 || all[0].Reason != "second" || !all[0].Entry.Date.Equal(entry(4).Date) {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	store(t, c, b, 4)
+	if all, _ = c.Failures(t.Context(), b); len(all) != 0 {
+		t.Error("a stored message is still a failure")
+	}
+}
+
+func TestGlobal(t *testing.T) {
+	c := open(t, home(t))
+	b := box(t, c, "INBOX", "1")
+	store(t, c, b, 4)
+	twin, ok, err := c.FindGlobal(t.Context(), ann, "E:4", 104)
+	if err != nil || !ok || twin.At.Place != "p4" || twin.Ends.Kind != mail.EndsCRLF {
+		t.Fatalf("%+v %v %v", twin, ok, err)
+	}
+	for name, f := range map[string]func() (Twin, bool, error){
+		"another size":    func() (Twin, bool, error) { return c.FindGlobal(t.Context(), ann, "E:4", 105) },
+		"another account": func() (Twin, bool, error) { return c.FindGlobal(t.Context(), "imap:x@y", "E:4", 104) },
+		"no identity":     func() (Twin, bool, error) { return c.FindGlobal(t.Context(), ann, "", 104) },
+	} {
+		if _, ok, err := f(); ok || err != nil {
+			t.Errorf("%s: found %v, %v", name, ok, err)
+		}
+	}
+}
+
+func TestLostAndReconciled(t *testing.T) {
+	c := open(t, home(t))
+	b := box(t, c, "INBOX", "1")
+	store(t, c, b, 1, 2)
+	c.Finish(t.Context(), b, nil, "cursor")
+	stored, _ := c.Find(t.Context(), sha256.Sum256([]byte{1}))
+	if err := c.Lose(t.Context(), []int64{stored[0].Message}); err != nil {
+		t.Fatal(err)
+	}
+	if all, _ := c.Find(t.Context(), sha256.Sum256([]byte{1})); len(all) != 0 {
+		t.Error("a lost message is found")
+	}
+	b = box(t, c, "INBOX", "1")
+	known, _, _ := c.Compare(t.Context(), b, []source.Entry{entry(1), entry(2)}, "", false)
+	if known[0].Is || !known[1].Is || b.Cursor != "" {
+		t.Errorf("%+v, cursor %q", known, b.Cursor)
+	}
+	if lost, err := c.Reconcile(t.Context()); err != nil || len(lost) != 1 {
+		t.Fatalf("%d lost, %v", len(lost), err)
+	}
+	store(t, c, b, 1)
+	if lost, err := c.Reconcile(t.Context()); err != nil || len(lost) != 0 {
+		t.Fatalf("%d lost, %v", len(lost), err)
+	}
+}
+
+func TestManifestFollowsTheCatalog(t *testing.T) {
+	h := home(t)
+	c := open(t, h)
+	b := box(t, c, "INBOX", "1")
+	store(t, c, b, 1, 2)
+	c.Reflag(t.Context(), b, []Change{{ID: "2", Flags: mail.NewFlags("Work", `\Draft`), Labels: []string{"a b"}}})
+	c.Close()
+	name := filepath.Join(h.Dir, manifestName)
+	whole := func() map[string]Line {
+		all := map[string]Line{}
+		if err := ReadManifest(h.Dir, func(l Line) error {
+			if l.Place == "" {
+				old := all[l.ID]
+				old.Flags, old.Labels = l.Flags, l.Labels
+				l = old
+			}
+			all[l.ID] = l
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	first := whole()
+	if l := first["2"]; len(first) != 2 || l.Place != "p2" || len(l.Flags) != 2 || l.Labels[0] != "a b" || l.Raw != "raw\xffINBOX" || l.Ends != "crlf" {
+		t.Fatalf("manifest is %+v", first)
+	}
+	data, _ := os.ReadFile(name)
+	for what, damage := range map[string]func(){
+		"gone":     func() { os.Remove(name) },
+		"torn":     func() { os.Truncate(name, int64(len(data)-5)) },
+		"too long": func() { os.WriteFile(name, append(data, "{\"account\""...), 0o600) },
+	} {
+		damage()
+		open(t, h).Close()
+		if diff := cmp.Diff(whole(), first); diff != "" {
+			t.Errorf("%s: %s", what, diff)
+		}
+	}
+	if fi, err := os.Stat(name); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", fi.Mode(), err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	t.Run("a second run", func(t *testing.T) {
+		h := home(t)
+		open(t, h)
+		var locked *durable.Locked
+		if _, err := Open(t.Context(), h, false, "other"); !errors.As(err, &locked) || locked.PID != os.Getpid() || locked.Command != "test" {
+			t.Fatalf("error is %v", err)
+		}
+	})
+	t.Run("a missing archive", func(t *testing.T) {
+		if _, err := Open(t.Context(), home(t), false, ""); !errors.Is(err, ErrNone) {
+			t.Fatalf("error is %v", err)
+		}
+	})
+	t.Run("a directory of others", func(t *testing.T) {
+		h := home(t)
+		os.MkdirAll(h.Dir, 0o700)
+		os.WriteFile(filepath.Join(h.Dir, "thesis.tex"), nil, 0o600)
+		if _, err := Open(t.Context(), h, true, ""); !errors.Is(err, ErrForeign) {
+			t.Fatalf("error is %v", err)
+		}
+	})
+	t.Run("another format", func(t *testing.T) {
+		h := home(t)
+		open(t, h).Close()
+		h.Format = "maildir"
+		if _, err := Open(t.Context(), h, true, ""); !errors.Is(err, ErrOtherFormat) {
+			t.Fatalf("error is %v", err)
+		}
+	})
+	t.Run("a newer schema", func(t *testing.T) {
+		h := home(t)
+		c := open(t, h)
+		c.exec("PRAGMA user_version=99")
+		c.Close()
+		if _, err := Open(t.Context(), h, true, ""); err == nil || !strings.Contains(err.Error(), "newer") {
+			t.Fatalf("error is %v", err)
+		}
+	})
+	t.Run("a damaged catalog", func(t *testing.T) {
+		h := home(t)
+		open(t, h).Close()
+		os.WriteFile(h.file(), []byte("this is no database, it is a text of some length that says so"), 0o600)
+		if _, err := Open(t.Context(), h, true, ""); !errors.Is(err, ErrDamaged) {
+			t.Fatalf("error is %v", err)
+		}
+	})
+	t.Run("a second account", func(t *testing.T) {
+		c := open(t, home(t))
+		if err := c.Admit(t.Context(), "imap:bob@example.org", false); !errors.Is(err, ErrOtherAccount) {
+			t.Fatalf("error is %v", err)
+		}
+		if err := c.Admit(t.Context(), "imap:bob@example.org", true); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func BenchmarkBatch(b *testing.B) {
+	c, err := Open(b.Context(), Home{Dir: b.TempDir(), State: ".mailhaul", Format: "mbox"}, true, "")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	c.Admit(b.Context(), ann, false)
+	c.StartRun(b.Context(), time.Now())
+	box, _ := c.Box(b.Context(), ann, source.Folder{Path: "INBOX"}, "INBOX")
+	c.Enter(b.Context(), box, "1")
+	const size = 200
+	at := 0
+	for b.Loop() {
+		batch := &Batch{Folder: "INBOX"}
+		done := make([]Outcome, size)
+		for i := range size {
+			at++
+			r := record(box, at)
+			r.Want.Digest = sha256.Sum256([]byte(fmt.Sprint(at)))
+			batch.Records = append(batch.Records, r)
+			done[i] = Outcome{Record: r, Folder: "INBOX", Place: "1234567+1234"}
+		}
+		id, err := c.Begin(b.Context(), batch)
+		if err == nil {
+			_, err = c.Commit(b.Context(), id, done, "INBOX", "s")
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(at), "us/message")
+}

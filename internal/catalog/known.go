@@ -1,0 +1,310 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"mailhaul/internal/mail"
+	"mailhaul/sink"
+	"mailhaul/source"
+)
+
+// A Known is what the catalog has of a listed entry. The zero Known is an
+// entry to be fetched.
+type Known struct {
+	Is     bool
+	Flags  mail.Flags
+	Labels string
+	At     Stored
+	Gone   bool // it was thought to be gone
+	Fresh  bool // committed by this run
+}
+
+// A Stored is a message in the archive.
+type Stored struct {
+	Message     int64
+	Digest      mail.Digest
+	Text, Lines int64
+	Folder      mail.Path
+	Place       sink.Place
+}
+
+// Compare finds for each of entries what is known of it. An entry is known
+// when its size and date are those recorded and its message is not lost. For a
+// listing without gaps, where IDs are numbers and ascend, it also returns the
+// IDs between after and the last entry that were not listed.
+func (c *Catalog) Compare(ctx context.Context, b *Box, entries []source.Entry, after source.ID, gaps bool) (known []Known, gone []source.ID, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known = make([]Known, len(entries))
+	from, _ := key(after)
+	to, ordered := int64(0), !gaps
+	for last, i := from, 0; i < len(entries); i++ {
+		n, _ := key(entries[i].ID)
+		ordered = ordered && n > last
+		last, to = n, n
+	}
+	if ordered {
+		gone, err = c.compareRange(b, entries, known, from, to)
+	} else {
+		err = c.compareEach(b, entries, known)
+	}
+	return known, gone, c.trouble("compare", err)
+}
+
+const locationColumns = "l.num, l.id, l.size, l.date, l.flags, l.labels, l.gone, l.run, m.id, m.folder, m.place, m.lost"
+
+func (c *Catalog) compareRange(b *Box, entries []source.Entry, known []Known, from, to int64) (gone []source.ID, err error) {
+	i := 0
+	err = c.each("SELECT "+locationColumns+" FROM location l JOIN message m ON m.id=l.message WHERE l.epoch=? AND l.num>? AND l.num<=? ORDER BY l.num",
+		[]any{b.epoch, from, to}, func(r *sql.Rows) error {
+			row, err := c.scanLocation(r)
+			if err != nil {
+				return err
+			}
+			for i < len(entries) {
+				n, _ := key(entries[i].ID)
+				if n >= row.num {
+					break
+				}
+				i++
+			}
+			if i < len(entries) {
+				if n, _ := key(entries[i].ID); n == row.num {
+					known[i] = c.known(&row, entries[i])
+					return nil
+				}
+			}
+			if !row.gone {
+				gone = append(gone, unkey(row.num, row.id))
+			}
+			return nil
+		})
+	return gone, err
+}
+
+func (c *Catalog) compareEach(b *Box, entries []source.Entry, known []Known) error {
+	for i, e := range entries {
+		num, id := key(e.ID)
+		err := c.each("SELECT "+locationColumns+" FROM location l JOIN message m ON m.id=l.message WHERE l.epoch=? AND l.num=? AND l.id=?",
+			[]any{b.epoch, num, id}, func(r *sql.Rows) error {
+				row, err := c.scanLocation(r)
+				if err == nil {
+					known[i] = c.known(&row, e)
+				}
+				return err
+			})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Beyond lists the IDs after the last one of a listing that are known and not
+// marked as gone.
+func (c *Catalog) Beyond(ctx context.Context, b *Box, after source.ID) (gone []source.ID, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	from, _ := key(after)
+	err = c.each("SELECT num FROM location WHERE epoch=? AND num>? AND gone=0", []any{b.epoch, from}, func(r *sql.Rows) error {
+		var num int64
+		err := r.Scan(&num)
+		gone = append(gone, unkey(num, ""))
+		return err
+	})
+	return gone, c.trouble("compare", err)
+}
+
+type locationRow struct {
+	num, size, date int64
+	run             int64
+	id              string
+	flags, labels   string
+	gone, lost      bool
+	at              Stored
+}
+
+func (c *Catalog) scanLocation(r *sql.Rows) (row locationRow, err error) {
+	var folder int64
+	var place sql.RawBytes
+	var flags, labels, id sql.RawBytes
+	err = r.Scan(&row.num, &id, &row.size, &row.date, &flags, &labels, &row.gone, &row.run, &row.at.Message, &folder, &place, &row.lost)
+	row.id, row.flags, row.labels, row.at.Place = string(id), string(flags), string(labels), sink.Place(place)
+	row.at.Folder = c.paths[folder]
+	return row, err
+}
+
+func (c *Catalog) known(row *locationRow, e source.Entry) Known {
+	if row.lost || e.Size >= 0 && e.Size != row.size || !e.Date.IsZero() && e.Date.Unix() != row.date {
+		return Known{}
+	}
+	return Known{Is: true, Flags: mail.ParseFlags(row.flags), Labels: row.labels, At: row.at, Gone: row.gone, Fresh: row.run == c.run}
+}
+
+// Find returns the stored copies of a content that are not lost.
+func (c *Catalog) Find(ctx context.Context, d mail.Digest) (all []Stored, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err = c.each("SELECT id, text, lines, folder, place FROM message WHERE prefix=? AND digest=? AND lost=0 ORDER BY id",
+		[]any{prefix(d), d[:]}, func(r *sql.Rows) error {
+			s := Stored{Digest: d}
+			var folder int64
+			err := r.Scan(&s.Message, &s.Text, &s.Lines, &folder, (*string)(&s.Place))
+			s.Folder = c.paths[folder]
+			all = append(all, s)
+			return err
+		})
+	return all, c.trouble("find", err)
+}
+
+// prefix is the part of a digest that is indexed.
+func prefix(d mail.Digest) int64 {
+	return int64(d[0])<<24 | int64(d[1])<<16 | int64(d[2])<<8 | int64(d[3])
+}
+
+// Held reports whether a location of a current epoch, that the server still
+// has, stands on a message.
+func (c *Catalog) Held(ctx context.Context, message int64) (held bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err = c.row("SELECT EXISTS(SELECT 1 FROM location l JOIN epoch e ON e.id=l.epoch WHERE l.message=? AND l.gone=0 AND e.current)",
+		[]any{message}, &held)
+	return held, c.trouble("find", err)
+}
+
+// Leads reports whether the location (b, id) is the one, of all that stand on
+// the message, whose flags count: the live one with the lowest UID.
+func (c *Catalog) Leads(ctx context.Context, b *Box, id source.ID, message int64) (leads bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	num, text := key(id)
+	var n int64
+	var t string
+	var epoch int64
+	err = c.row("SELECT l.epoch, l.num, l.id FROM location l JOIN epoch e ON e.id=l.epoch WHERE l.message=? AND l.gone=0 AND e.current ORDER BY l.epoch, l.num, l.id LIMIT 1",
+		[]any{message}, &epoch, &n, &t)
+	if errors.Is(err, sql.ErrNoRows) {
+		return true, nil
+	}
+	return epoch == b.epoch && n == num && t == text, c.trouble("find", err)
+}
+
+// A Twin is a committed location with the server's own identity.
+type Twin struct {
+	At   Stored
+	Ends mail.Ends
+}
+
+// FindGlobal finds, by the server's own identity within one account, a
+// message of the same claimed size (RELIABILITY: the size guards the promise).
+func (c *Catalog) FindGlobal(ctx context.Context, account, global string, size int64) (t Twin, ok bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var folder int64
+	var digest []byte
+	var ends string
+	err = c.row(`SELECT m.id, m.digest, m.text, m.lines, m.folder, m.place, l.ends FROM location l JOIN message m ON m.id=l.message
+		JOIN epoch e ON e.id=l.epoch JOIN folder f ON f.id=e.folder JOIN account a ON a.id=f.account
+		WHERE l.global=? AND l.global<>'' AND l.size=? AND a.name=? AND m.lost=0 ORDER BY m.id LIMIT 1`, []any{global, size, account},
+		&t.At.Message, &digest, &t.At.Text, &t.At.Lines, &folder, (*string)(&t.At.Place), &ends)
+	if errors.Is(err, sql.ErrNoRows) {
+		return t, false, nil
+	}
+	if err != nil {
+		return t, false, c.trouble("find", err)
+	}
+	copy(t.At.Digest[:], digest)
+	t.At.Folder = c.paths[folder]
+	t.Ends, err = mail.ParseEnds(ends)
+	return t, err == nil, c.trouble("find", err)
+}
+
+// A Change is what the server now says of a known location.
+type Change struct {
+	ID     source.ID
+	Flags  mail.Flags
+	Labels []string
+}
+
+// Reflag stores changed flags and labels. Locations that were thought to be
+// gone are back.
+func (c *Catalog) Reflag(ctx context.Context, b *Box, changes []Change) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var lines []byte
+	err := c.transact(func() error {
+		for _, ch := range changes {
+			num, id := key(ch.ID)
+			if err := c.do("UPDATE location SET flags=?, labels=?, gone=0 WHERE epoch=? AND num=? AND id=?",
+				ch.Flags.Key(), Labels(ch.Labels), b.epoch, num, id); err != nil {
+				return err
+			}
+			lines = appendLine(lines, reflagged(b, ch))
+		}
+		return c.announce(len(lines))
+	})
+	if err != nil {
+		return c.trouble("flags", err)
+	}
+	c.manifest.append(lines)
+	return nil
+}
+
+// ---- failures
+
+// A Failure is a message that could not be brought over.
+type Failure struct {
+	Entry  source.Entry
+	Reason string
+	Tries  int
+	First  time.Time
+}
+
+// Fail notes a failure. It stays, and holds the run's exit code, until the
+// message is stored or has vanished.
+func (c *Catalog) Fail(ctx context.Context, b *Box, e source.Entry, reason string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.trouble("failure", c.fail(b.epoch, e, reason))
+}
+
+func (c *Catalog) fail(epoch int64, e source.Entry, reason string) error {
+	now := time.Now().Unix()
+	return c.do(`INSERT INTO failure(epoch, id, entry, reason, tries, first, last) VALUES(?,?,?,?,1,?,?)
+		ON CONFLICT(epoch, id) DO UPDATE SET reason=excluded.reason, tries=tries+1, last=excluded.last`,
+		epoch, string(e.ID), encode(e), reason, now, now)
+}
+
+// Failures lists what failed before in the current epoch of b.
+func (c *Catalog) Failures(ctx context.Context, b *Box) (all []Failure, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err = c.each("SELECT entry, reason, tries, first FROM failure WHERE epoch=? ORDER BY id", []any{b.epoch}, func(r *sql.Rows) error {
+		var f Failure
+		var entry []byte
+		var first int64
+		if err := r.Scan(&entry, &f.Reason, &f.Tries, &first); err != nil {
+			return err
+		}
+		f.First = time.Unix(first, 0)
+		all = append(all, f)
+		return decode(entry, &all[len(all)-1].Entry)
+	})
+	return all, c.trouble("failures", err)
+}
+
+// Settle drops the failure row of a message that has vanished.
+func (c *Catalog) Settle(ctx context.Context, b *Box, id source.ID) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.trouble("failure", c.do("DELETE FROM failure WHERE epoch=? AND id=?", b.epoch, string(id)))
+}

@@ -1,0 +1,288 @@
+package catalog
+
+import (
+	"bufio"
+	"database/sql"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"mailhaul/internal/durable"
+	"mailhaul/internal/mail"
+	"mailhaul/sink"
+)
+
+// manifestName is the manifest's file in the archive's directory.
+const manifestName = "mailhaul.manifest"
+
+// A Line is one line of the manifest, a JSON object: what the mail itself does
+// not tell. A later line about the same location (account, path, epoch, id)
+// replaces the flags and labels of an earlier one, or all of it when it has a
+// place. Strings that are not UTF-8 are percent-escaped and say so ("x").
+type Line struct {
+	Account string   `json:"account"`
+	Path    string   `json:"path"`            // at the source
+	Raw     string   `json:"raw,omitempty"`   // the server's own name of it, where it differs
+	Epoch   string   `json:"epoch"`           // UIDVALIDITY
+	ID      string   `json:"id"`              // UID
+	Escaped bool     `json:"x,omitempty"`     // raw and id are percent-escaped
+	Size    int64    `json:"size,omitempty"`  // claimed
+	Date    string   `json:"date,omitempty"`  // arrival, RFC 3339
+	Flags   []string `json:"flags,omitempty"` // as on the server
+	Labels  []string `json:"labels,omitempty"`
+	Global  string   `json:"global,omitempty"` // EMAILID, X-GM-MSGID
+	Digest  string   `json:"sha256,omitempty"` // of the text form
+	Ends    string   `json:"ends,omitempty"`
+	Text    int64    `json:"text,omitempty"`
+	Lines   int64    `json:"lines,omitempty"`
+	Folder  string   `json:"folder,omitempty"` // in the archive
+	Place   string   `json:"place,omitempty"`
+}
+
+// manifestHead is the first line.
+type manifestHead struct {
+	Manifest int    `json:"mailhaul_manifest"` // version of the format
+	Archive  string `json:"archive"`
+	Format   string `json:"format"`
+	Layout   string `json:"layout,omitempty"`
+}
+
+// A manifest is open for appending. It may lag behind the catalog, which
+// notes how long it should be: when they disagree it is written anew, so a
+// failed append costs nothing but that.
+type manifest struct {
+	f    *os.File
+	len  int64
+	err  error
+	dirt bool
+}
+
+// openManifest opens the manifest, rewritten from the catalog where it is not
+// as long as the catalog says.
+func (c *Catalog) openManifest() (*manifest, error) {
+	name := filepath.Join(c.home.Dir, manifestName)
+	s, err := c.meta("manifest")
+	if err != nil {
+		return nil, c.trouble("manifest", err)
+	}
+	want, _ := strconv.ParseInt(s, 10, 64)
+	if fi, err := os.Lstat(name); err != nil || fi.Size() != want || !fi.Mode().IsRegular() {
+		if want, err = c.writeManifest(name); err != nil {
+			return nil, err
+		}
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &manifest{f: f, len: want}, nil
+}
+
+// announce notes, within a transaction, how long the manifest will be.
+func (c *Catalog) announce(more int) error {
+	if more == 0 {
+		return nil
+	}
+	return c.setMeta("manifest", strconv.FormatInt(c.manifest.len+int64(more), 10))
+}
+
+func (m *manifest) append(lines []byte) {
+	if len(lines) == 0 {
+		return
+	}
+	m.len += int64(len(lines))
+	m.dirt = true
+	if m.err == nil {
+		_, m.err = m.f.Write(lines)
+	}
+}
+
+func (m *manifest) close() error {
+	if m.dirt && m.err == nil {
+		m.err = m.f.Sync()
+	}
+	if err := m.f.Close(); m.err == nil {
+		m.err = err
+	}
+	if m.err != nil {
+		return fmt.Errorf("the manifest is behind and will be written anew by the next run: %w", m.err)
+	}
+	return nil
+}
+
+func appendLine(lines []byte, l Line) []byte {
+	return append(append(lines, encode(l)...), '\n')
+}
+
+func reflagged(b *Box, ch Change) Line {
+	l := lineFor(b, string(ch.ID))
+	l.Flags, l.Labels = names(ch.Flags), ch.Labels
+	return l
+}
+
+func located(r *Record, place sink.Place, folder mail.Path) Line {
+	l := lineFor(r.Box, string(r.Entry.ID))
+	l.Size, l.Global = r.Entry.Size, r.Entry.Global
+	if !r.Entry.Date.IsZero() {
+		l.Date = r.Entry.Date.UTC().Format(time.RFC3339)
+	}
+	l.Flags, l.Labels = names(r.Entry.Flags), r.Entry.Labels
+	l.Digest, l.Ends, l.Text, l.Lines = r.Want.Digest.String(), r.Ends.String(), r.Want.Text, r.Want.Lines
+	l.Folder, l.Place = string(folder), string(place)
+	return l
+}
+
+func lineFor(b *Box, id string) Line {
+	l := Line{Account: b.Account, Path: string(b.Path), Epoch: b.Epoch, ID: id}
+	if b.Raw != string(b.Path) {
+		l.Raw = b.Raw
+	}
+	if !utf8.ValidString(l.Raw) || !utf8.ValidString(l.ID) {
+		l.Escaped = true
+		l.Raw, l.ID = escape(l.Raw), escape(l.ID)
+	}
+	return l
+}
+
+// escape makes any bytes fit for JSON; mail.Unescape undoes it.
+func escape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] < 0x20 || s[i] >= 0x7f || s[i] == '%' {
+			fmt.Fprintf(&b, "%%%02X", s[i])
+		} else {
+			b.WriteByte(s[i])
+		}
+	}
+	return b.String()
+}
+
+func names(f mail.Flags) []string {
+	all := make([]string, len(f))
+	for i := range f {
+		all[i] = string(f[i])
+	}
+	return all
+}
+
+// Labels is a list of labels as one string, for storing and comparing.
+func Labels(l []string) string {
+	if len(l) == 0 {
+		return ""
+	}
+	return string(encode(l))
+}
+
+// writeManifest writes the whole manifest from the catalog and notes its
+// length.
+func (c *Catalog) writeManifest(name string) (int64, error) {
+	var n int64
+	err := durable.Replace(name, func(w io.Writer) error {
+		count := &counter{w: bufio.NewWriterSize(w, 64<<10)}
+		if err := c.writeLines(count); err != nil {
+			return err
+		}
+		n = count.n
+		return count.w.Flush()
+	})
+	if err != nil {
+		return 0, fmt.Errorf("manifest: %w", err)
+	}
+	return n, c.trouble("manifest", c.setMeta("manifest", strconv.FormatInt(n, 10)))
+}
+
+type counter struct {
+	w *bufio.Writer
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n += int64(len(p))
+	return c.w.Write(p)
+}
+
+func (c *Catalog) writeLines(w io.Writer) error {
+	id, err := c.meta("id")
+	if err != nil {
+		return err
+	}
+	head := append(encode(manifestHead{1, id, c.home.Format, c.home.Layout}), '\n')
+	if _, err := w.Write(head); err != nil {
+		return err
+	}
+	var line []byte
+	return c.each(`SELECT a.name, f.path, f.raw, e.name, l.num, l.id, l.size, l.date, l.ends, l.flags, l.labels, l.global,
+			m.digest, m.text, m.lines, m.folder, m.place
+		FROM location l JOIN message m ON m.id=l.message JOIN epoch e ON e.id=l.epoch JOIN folder f ON f.id=e.folder
+		JOIN account a ON a.id=f.account WHERE m.lost=0 ORDER BY l.epoch, l.num, l.id`, nil, func(rows *sql.Rows) error {
+		var b Box
+		var r Record
+		var num, date, folder int64
+		var id, ends, flags, labels, place string
+		var digest []byte
+		err := rows.Scan(&b.Account, (*string)(&b.Path), &b.Raw, &b.Epoch, &num, &id, &r.Entry.Size, &date, &ends, &flags, &labels,
+			&r.Entry.Global, &digest, &r.Want.Text, &r.Want.Lines, &folder, &place)
+		if err != nil {
+			return err
+		}
+		r.Box = &b
+		r.Entry.ID, r.Entry.Date, r.Entry.Flags = unkey(num, id), fromUnix(date), mail.ParseFlags(flags)
+		if labels != "" {
+			if err := json.Unmarshal([]byte(labels), &r.Entry.Labels); err != nil {
+				return errors.Join(ErrDamaged, err)
+			}
+		}
+		copy(r.Want.Digest[:], digest)
+		l := located(&r, sink.Place(place), c.paths[folder])
+		l.Ends = ends
+		line = appendLine(line[:0], l)
+		_, err = w.Write(line)
+		return err
+	})
+}
+
+// ReadManifest yields the lines of the manifest in dir, for repair and tests.
+// A torn last line is left out.
+func ReadManifest(dir string, yield func(Line) error) error {
+	f, err := os.Open(filepath.Join(dir, manifestName))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	r := bufio.NewReaderSize(f, 64<<10)
+	for first := true; ; first = false {
+		text, err := r.ReadBytes('\n')
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if first {
+			continue
+		}
+		var l Line
+		if err := json.Unmarshal(text, &l); err != nil {
+			return errors.Join(ErrDamaged, err)
+		}
+		if l.Escaped {
+			l.Raw, l.ID = mail.Unescape(l.Raw), mail.Unescape(l.ID)
+		}
+		if d := l.Digest; d != "" {
+			if _, err := hex.DecodeString(d); err != nil {
+				return errors.Join(ErrDamaged, err)
+			}
+		}
+		if err := yield(l); err != nil {
+			return err
+		}
+	}
+}
