@@ -1,0 +1,126 @@
+package testmail
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"time"
+)
+
+// wire is a connection that breaks where a Cut says so.
+type wire struct {
+	net.Conn
+	m      *Model
+	number int
+	how    How
+	broken bool
+}
+
+var errCut = errors.New("cut by the test")
+
+func (w *wire) Write(p []byte) (int, error) {
+	done := 0
+	for done < len(p) {
+		if w.broken {
+			return done, errCut
+		}
+		piece := p[done:]
+		if w.m.Window > 0 && len(piece) > w.m.Window {
+			piece = piece[:w.m.Window]
+		}
+		if w.m.Pause > 0 {
+			time.Sleep(w.m.Pause)
+		}
+		var cut bool
+		piece, cut = w.m.allow(w, piece)
+		if len(piece) > 0 {
+			n, err := w.Conn.Write(piece)
+			done += n
+			if err != nil {
+				return done, err
+			}
+		}
+		if cut {
+			w.broken = true
+			return done, errCut
+		}
+	}
+	return done, nil
+}
+
+// allow counts what is about to be sent and tells how much of it may be, and
+// whether the connection breaks then.
+func (m *Model) allow(w *wire, p []byte) ([]byte, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.cut
+	if c == nil || c.Conn > 0 && c.Conn != w.number {
+		m.sent += int64(len(p))
+		return p, false
+	}
+	if int64(len(p)) < c.left {
+		c.left -= int64(len(p))
+		m.sent += int64(len(p))
+		return p, false
+	}
+	p = p[:c.left]
+	m.sent += int64(len(p))
+	w.how = c.How
+	if m.cut = nil; c.Every {
+		c.left = c.After
+		m.cut = c
+	}
+	return p, true
+}
+
+// finish ends the connection in the way that was asked for.
+func (w *wire) finish(how How) {
+	tcp, isTCP := w.Conn.(*net.TCPConn)
+	switch {
+	case how == Stall:
+		io.Copy(io.Discard, w.Conn) // until the client leaves or the server closes
+	case how == RST && isTCP:
+		tcp.SetLinger(0)
+	case isTCP:
+		// Closing with something unread would send RST and take from the
+		// client what it has not read yet.
+		tcp.CloseWrite()
+		io.Copy(io.Discard, w.Conn)
+	}
+	w.Conn.Close()
+}
+
+// outbox collects what is to be sent. Answers are made while the account is
+// locked; only Flush and Stream, called without the lock, wait for the client.
+type outbox struct {
+	bytes.Buffer
+	conn net.Conn
+	err  error
+}
+
+// Flush sends what has been collected.
+func (o *outbox) Flush() error {
+	if o.err == nil && o.Len() > 0 {
+		_, o.err = o.conn.Write(o.Bytes())
+	}
+	o.Reset()
+	return o.err
+}
+
+// Stream sends r behind what has been collected and tells its length.
+func (o *outbox) Stream(r io.Reader) (int64, error) {
+	return io.Copy(spill{o}, r)
+}
+
+// spill is an outbox that is flushed whenever a socket's worth has come
+// together.
+type spill struct{ o *outbox }
+
+func (s spill) Write(p []byte) (int, error) {
+	s.o.Write(p)
+	if s.o.Len() < 32<<10 {
+		return len(p), nil
+	}
+	return len(p), s.o.Flush()
+}
