@@ -1,7 +1,9 @@
 package testmail
 
 import (
+	"bufio"
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -100,4 +102,49 @@ func (p *Private) serve(conn *net.TCPConn) {
 		return
 	}
 	cmd.Wait() // its exit code tells only how the client left
+}
+
+// Remove expunges the messages with these positions, from 0, and no others, as
+// another client would: files taken away behind Dovecot's back it goes on
+// listing for a while.
+func (p *Private) Remove(folder string, positions ...int) {
+	p.tb.Helper()
+	var set []string
+	for _, i := range positions {
+		set = append(set, fmt.Sprint(i+1))
+	}
+	open := "SELECT " + quote(EncodeName(folder))
+	said := p.Say(open, "UID SEARCH "+strings.Join(set, ","))
+	_, uids, _ := strings.Cut(said, "* SEARCH ")
+	uids, _, _ = strings.Cut(uids, "\r\n")
+	uids = strings.ReplaceAll(uids, " ", ",")
+	p.Say(open, "UID STORE "+uids+` +FLAGS.SILENT (\Deleted)`, "UID EXPUNGE "+uids)
+}
+
+// Say does commands on a connection of its own, as another client, and gives
+// the answers. A command that is refused fails the test.
+func (p *Private) Say(commands ...string) string {
+	p.tb.Helper()
+	conn, err := p.Dial(context.Background(), "", "")
+	if err != nil {
+		p.tb.Fatalf("dial Dovecot: %v", err)
+	}
+	defer conn.Close()
+	r := bufio.NewReader(conn)
+	var said strings.Builder
+	for i, c := range commands {
+		tag := fmt.Sprintf("t%d ", i)
+		fmt.Fprintf(conn, "%s%s\r\n", tag, c)
+		for {
+			line, err := r.ReadString('\n')
+			said.WriteString(line)
+			if err != nil || strings.HasPrefix(line, tag) && !strings.HasPrefix(line, tag+"OK") {
+				p.tb.Fatalf("%s: %s%v", c, said.String(), err)
+			}
+			if strings.HasPrefix(line, tag) {
+				break
+			}
+		}
+	}
+	return said.String()
 }

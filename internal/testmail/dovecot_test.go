@@ -36,6 +36,13 @@ func TestDovecot(t *testing.T) {
 	if n := len(fetched(t, c, "INBOX")); n != len(dovecots())+1 {
 		t.Errorf("%d messages after one more came", n)
 	}
+	d.Remove("INBOX", 0, 3)
+	if n := len(fetched(t, c, "INBOX")); n != len(dovecots())-1 {
+		t.Errorf("%d messages after two were removed", n)
+	}
+	if said := d.Say("STATUS INBOX (MESSAGES)"); !strings.Contains(said, "* STATUS INBOX (MESSAGES 115)") {
+		t.Errorf("status: %s", said)
+	}
 }
 
 func TestDovecotDaemon(t *testing.T) {

@@ -4,7 +4,17 @@ import (
 	"encoding/base64"
 	"strings"
 	"unicode/utf16"
+
+	"mailhaul/internal/mail"
 )
+
+// PlainName is a path in the form that Memory and Dovecot take: UTF-8 with "/"
+// between the parts.
+func PlainName(path mail.Path) string { return strings.Join(path.Parts(), "/") }
+
+// RawName is a path in the form that Model takes: as it goes over the wire,
+// with "/" between the parts.
+func RawName(path mail.Path) string { return EncodeName(PlainName(path)) }
 
 // EncodeName writes a folder name in modified UTF-7 (RFC 3501, section 5.1.3).
 // It is written a second time here so that the program's own encoder is not
