@@ -1,0 +1,572 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"mailhaul/internal/catalog"
+	"mailhaul/internal/mail"
+	"mailhaul/internal/spool"
+	"mailhaul/source"
+)
+
+// A folder is one source folder being brought over by one reader.
+type folder struct {
+	*run
+	source.Folder
+	*Counts // guarded by run.mu once a writer is at work
+
+	box      *catalog.Box
+	w        *writer
+	renewed  bool // its epoch has changed in this run
+	rewound  bool // it went back in this run
+	progress bool // something was committed in this try
+}
+
+const (
+	chunk   = 1000    // entries compared with the catalog at once
+	wanted  = 20_000  // entries that may wait to be fetched
+	group   = 256     // messages asked for by one command
+	groupOf = 1 << 18 // and bytes
+)
+
+// bring works on one folder to its end, with retries. Its error is one that
+// ends the run; what concerns the folder alone is in the report.
+func (f *folder) bring(ctx context.Context) error {
+	if f.unchanged(ctx) {
+		f.Listed, f.Known = f.Messages, f.Messages
+		f.observe(Event{Kind: Folded, Folder: f.Path, Count: f.Listed})
+		return nil
+	}
+	err := f.retry(ctx, f.Path, func() (bool, error) {
+		err := f.try(ctx)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.progress, err
+	})
+	if err == nil {
+		f.observe(Event{Kind: Folded, Folder: f.Path, Count: f.Listed})
+		return nil
+	}
+	f.unreached()
+	if ctx.Err() != nil || mail.ScopeOf(err, mail.ScopeFolder) > mail.ScopeFolder {
+		return err
+	}
+	f.failed("", err)
+	return nil
+}
+
+// unchanged reports whether the server's word and the catalog's agree that
+// there is nothing to do, so that the folder need not be opened.
+func (f *folder) unchanged(ctx context.Context) bool {
+	if f.State == "" || f.box.Cursor != f.State {
+		return false
+	}
+	fails, err := f.Catalog.Failures(ctx, f.box)
+	return err == nil && len(fails) == 0
+}
+
+// unreached accounts for what was not come to.
+func (f *folder) unreached() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.Listed = max(f.Listed, f.Messages, f.Settled())
+	f.Unreached = f.Listed - (f.Settled() - f.Unreached)
+}
+
+func (f *folder) failed(id source.ID, err error) {
+	f.mu.Lock()
+	if id != "" {
+		f.Failed++
+	}
+	f.report.Failed = append(f.report.Failed, Failure{Folder: f.Path, ID: id, Err: err, Reason: err.Error()})
+	f.mu.Unlock()
+	f.observe(Event{Kind: Failed, Folder: f.Path, ID: id, Count: 1, Err: err})
+}
+
+// restart takes back what an earlier try has counted of the listing: it will be
+// listed anew. What is committed stays counted; it shows up as fresh.
+func (f *folder) restart() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.Listed, f.Known, f.Vanished, f.Flagged, f.Counts.Failed = 0, 0, 0, 0, 0
+	kept := f.report.Failed[:0]
+	for _, x := range f.report.Failed {
+		if x.Folder != f.Path {
+			kept = append(kept, x)
+		}
+	}
+	f.report.Failed = kept
+}
+
+// try reads the folder once, over one connection.
+func (f *folder) try(ctx context.Context) error {
+	f.restart()
+	f.mu.Lock()
+	f.progress = false
+	before := f.Stored + f.Duplicate + f.Doubt
+	f.mu.Unlock()
+	box, err := f.Source.Open(ctx, f.Path)
+	if err != nil {
+		return err
+	}
+	defer box.Close()
+	if err := f.enter(ctx, box); err != nil {
+		return err
+	}
+	t := &try{folder: f, mbox: box}
+	if err := t.session(ctx, t.read); err != nil {
+		return err
+	}
+	// What was to come from the archive and could not comes from the source.
+	for n := 0; len(t.want) > 0; n++ {
+		if n == 3 {
+			return &mail.Error{Op: "fetch", Scope: mail.ScopeFolder, Err: fmt.Errorf("%d messages wait for others that fail again and again", len(t.want))}
+		}
+		if err := t.session(ctx, t.fetch); err != nil {
+			return err
+		}
+	}
+	f.mu.Lock()
+	f.Listed = t.listed + before - t.fresh
+	f.mu.Unlock()
+	return f.Catalog.Finish(ctx, f.box, t.gone, box.Listing().Cursor)
+}
+
+// enter compares the folder's numbering with what the catalog knows.
+func (f *folder) enter(ctx context.Context, box source.Mailbox) error {
+	first := f.box.Epoch == ""
+	renumbered, err := f.Catalog.Enter(ctx, f.box, box.Epoch())
+	if err != nil || first || !renumbered {
+		return err
+	}
+	if f.renewed {
+		return &mail.Error{Op: "open " + mail.Clean(string(f.Path)), Scope: mail.ScopeFolder,
+			Err: errors.New("the server has renumbered the folder twice during this run; run again later")}
+	}
+	f.renewed = true
+	f.note(f.Path, "%s: the server has renumbered the folder (UIDVALIDITY %s): its messages are read again and compared; none is stored twice",
+		mail.Clean(string(f.Path)), mail.Clean(box.Epoch()))
+	return nil
+}
+
+// A try is one reading of a folder.
+type try struct {
+	*folder
+	mbox    source.Mailbox
+	want    []source.Entry             // to be fetched
+	claimed map[source.ID]string       // by the server's identity, of what is to be fetched
+	seen    map[source.ID]struct{}     // fetched before the listing was complete
+	failing map[source.ID]source.Entry // failed in earlier runs and not listed yet
+	gone    []source.ID                // known, not listed any more
+	last    source.ID                  // the last one listed
+	listed  int64
+	known   int64 // of listed
+	live    int64 // of known: the server was thought to have it
+	fresh   int64 // of listed: committed by this run
+}
+
+// session gives work a writer and ends that.
+func (t *try) session(ctx context.Context, work func(context.Context) error) error {
+	w, err := t.writeTo(ctx, t.folder)
+	if err != nil {
+		return err
+	}
+	t.w = w
+	err = work(ctx)
+	for _, key := range t.claimed {
+		t.claims.settle(key, nil)
+	}
+	t.claimed = nil
+	again, werr := w.finish()
+	t.want = t.want[:0]
+	for _, j := range again {
+		e := j.rec.Entry
+		e.Global = "" // the promise that did not hold
+		t.want = append(t.want, e)
+	}
+	if werr != nil {
+		return werr // the reader's own error is its consequence, or will come again
+	}
+	return err
+}
+
+// read lists the folder and fetches what is unknown.
+func (t *try) read(ctx context.Context) error {
+	defer t.account()
+	live, err := t.begin(ctx)
+	if err != nil {
+		return err
+	}
+	err = t.list(ctx, t.box.Cursor)
+	if errors.Is(err, source.ErrRewound) && !t.rewound {
+		if err := t.rewind(ctx); err != nil {
+			return err
+		}
+		err = t.list(ctx, "")
+	}
+	if err != nil {
+		return err
+	}
+	if l := t.mbox.Listing(); l.Partial {
+		for _, e := range t.failing { // not listed: fetched by their IDs
+			t.want = append(t.want, e)
+			t.listed++
+		}
+		t.failing = nil
+		// What was left out must be what is known. If the numbers say
+		// otherwise, something has gone from the server, or was never stored.
+		if out := l.Messages - t.listed; out == live-t.live-t.fresh && out >= 0 {
+			t.listed += out
+			t.known += out
+		} else if err := t.listAll(ctx); err != nil {
+			return err
+		}
+	}
+	if !t.mbox.Listing().Partial {
+		beyond, err := t.Catalog.Beyond(ctx, t.box, t.last)
+		if err != nil {
+			return err
+		}
+		t.gone = append(t.gone, beyond...)
+	}
+	t.plan()
+	return t.fetch(ctx)
+}
+
+// begin looks up what the catalog knows before anything is listed.
+func (t *try) begin(ctx context.Context) (live int64, err error) {
+	fails, err := t.Catalog.Failures(ctx, t.box)
+	if err != nil {
+		return 0, err
+	}
+	t.failing = map[source.ID]source.Entry{}
+	for _, x := range fails {
+		t.failing[x.Entry.ID] = x.Entry
+	}
+	if t.box.Cursor == "" {
+		return 0, nil
+	}
+	return t.Catalog.Live(ctx, t.box)
+}
+
+// rewind gives up what is known of the folder's numbers.
+func (t *try) rewind(ctx context.Context) error {
+	t.rewound = true
+	t.note(t.Path, "%s: the server has gone back to an older state (restored from a backup?): its messages are read again and compared; none is stored twice",
+		mail.Clean(string(t.Path)))
+	if err := t.Catalog.Rewind(ctx, t.box); err != nil {
+		return err
+	}
+	t.forget()
+	return nil
+}
+
+// listAll lists the folder without a cursor, after a listing with one.
+func (t *try) listAll(ctx context.Context) error {
+	t.want = t.want[:0]
+	t.forget()
+	return t.list(ctx, "")
+}
+
+func (t *try) forget() {
+	t.listed, t.known, t.live, t.fresh, t.gone, t.last = 0, 0, 0, 0, nil, ""
+	t.mu.Lock()
+	t.Flagged = 0
+	t.mu.Unlock()
+}
+
+// account moves what was found known to the report.
+func (t *try) account() {
+	t.mu.Lock()
+	t.Known += t.known
+	t.mu.Unlock()
+}
+
+// list compares the listing with the catalog, piece by piece.
+func (t *try) list(ctx context.Context, since source.Cursor) error {
+	piece := make([]source.Entry, 0, chunk)
+	for e, err := range t.mbox.List(ctx, since) {
+		if err != nil {
+			return err
+		}
+		if piece = append(piece, e); len(piece) < chunk {
+			continue
+		}
+		if err := t.compare(ctx, piece); err != nil {
+			return err
+		}
+		piece = piece[:0]
+		if len(t.want) >= wanted {
+			t.plan()
+			if err := t.fetch(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return t.compare(ctx, piece)
+}
+
+func (t *try) compare(ctx context.Context, piece []source.Entry) error {
+	if len(piece) == 0 {
+		return nil
+	}
+	partial := t.mbox.Listing().Partial
+	known, gone, err := t.Catalog.Compare(ctx, t.box, piece, t.last, partial)
+	if err != nil {
+		return err
+	}
+	t.gone = append(t.gone, gone...)
+	t.last = piece[len(piece)-1].ID
+	t.listed += int64(len(piece))
+	var flags []change
+	for i, k := range known {
+		e := piece[i]
+		delete(t.failing, e.ID)
+		if _, seen := t.seen[e.ID]; seen {
+			continue
+		}
+		switch {
+		case k.Fresh:
+			t.fresh++
+		case k.Is:
+			t.known++
+			if !k.Gone {
+				t.live++
+			}
+			if k.Gone || !k.Flags.Equal(e.Flags) || k.Labels != catalog.Labels(e.Labels) {
+				flags = append(flags, change{f: t.folder, at: k.At, ch: catalog.Change{ID: e.ID, Flags: e.Flags, Labels: e.Labels}})
+			}
+		default:
+			if err := t.unknown(ctx, e); err != nil {
+				return err
+			}
+		}
+	}
+	if len(flags) == 0 {
+		return nil
+	}
+	t.mu.Lock()
+	t.Flagged += int64(len(flags))
+	t.mu.Unlock()
+	return t.w.put(order{flags: flags})
+}
+
+// unknown decides how an entry comes over: from the archive where the server
+// itself says that it is the same as a stored one, else from the server.
+func (t *try) unknown(ctx context.Context, e source.Entry) error {
+	if e.Global == "" {
+		t.want = append(t.want, e)
+		return nil
+	}
+	j := &job{f: t.folder, rec: catalog.Record{Box: t.box, Entry: e}, spared: true}
+	key := fmt.Sprintf("g%s\x00%s\x00%d", t.Account, e.Global, e.Size)
+	w := t.w
+	if !t.claims.take(key, func(twin *catalog.Twin) { w.free(j, twin) }) {
+		return w.put(order{parked: true})
+	}
+	twin, ok, err := t.Catalog.FindGlobal(ctx, t.Account, e.Global, e.Size)
+	if err != nil || !ok {
+		if t.claimed == nil {
+			t.claimed = map[source.ID]string{}
+		}
+		t.claimed[e.ID] = key
+		t.want = append(t.want, e)
+		return err
+	}
+	j.claims = []string{key}
+	j.twin, j.rec.Ends = &twin, twin.Ends
+	return w.put(order{job: j})
+}
+
+// plan says what lies ahead.
+func (t *try) plan() {
+	if len(t.want) == 0 {
+		return
+	}
+	e := Event{Kind: Planned, Folder: t.Path, Count: int64(len(t.want))}
+	for _, w := range t.want {
+		e.Bytes += max(w.Size, 0)
+	}
+	t.observe(e)
+}
+
+// fetch brings what is wanted. What the source does not deliver is asked for
+// once more, alone; only what a look at the folder lacks too has vanished.
+func (t *try) fetch(ctx context.Context) error {
+	if t.mbox.Listing().Partial {
+		// The listing may have to be done again in full.
+		if t.seen == nil {
+			t.seen = map[source.ID]struct{}{}
+		}
+		for _, e := range t.want {
+			t.seen[e.ID] = struct{}{}
+		}
+	}
+	missing, err := t.pass(ctx, t.want, group)
+	t.want = t.want[:0]
+	if err == nil && len(missing) > 0 {
+		missing, err = t.pass(ctx, missing, 1)
+	}
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	ids := make([]source.ID, len(missing))
+	for i, e := range missing {
+		ids[i] = e.ID
+	}
+	present, err := t.mbox.Present(ctx, ids)
+	if err != nil {
+		return err
+	}
+	for _, e := range missing {
+		if present[e.ID] {
+			err = t.refuse(ctx, e, errors.New("the server lists the message but does not deliver it"))
+		} else {
+			err = t.vanish(ctx, e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refuse notes that a message could not be had. Later runs try again.
+func (t *try) refuse(ctx context.Context, e source.Entry, reason error) error {
+	t.unclaim(e.ID)
+	if err := t.Catalog.Fail(ctx, t.box, e, reason.Error()); err != nil {
+		return err
+	}
+	t.failed(e.ID, reason)
+	return nil
+}
+
+func (t *try) vanish(ctx context.Context, e source.Entry) error {
+	t.unclaim(e.ID)
+	t.mu.Lock()
+	t.Vanished++
+	t.mu.Unlock()
+	t.observe(Event{Kind: Vanished, Folder: t.Path, ID: e.ID, Count: 1})
+	return t.Catalog.Settle(ctx, t.box, e.ID)
+}
+
+func (t *try) unclaim(id source.ID) {
+	t.claims.settle(t.claimed[id], nil)
+	delete(t.claimed, id)
+}
+
+// A pass is one Fetch: entries are asked for in groups, as room is reserved.
+type pass struct {
+	*try
+	ctx   context.Context
+	rest  []source.Entry
+	most  int // messages a group
+	asked map[source.ID]asked
+	stop  error // why next gave nothing
+}
+
+type asked struct {
+	entry  source.Entry
+	credit *spool.Credit
+}
+
+// pass fetches entries and returns those that did not come.
+func (t *try) pass(ctx context.Context, entries []source.Entry, most int) (missing []source.Entry, err error) {
+	p := &pass{try: t, ctx: ctx, rest: entries, most: most, asked: map[source.ID]asked{}}
+	for m, ferr := range t.mbox.Fetch(ctx, p.next) {
+		if ferr != nil && (m == nil || mail.ScopeOf(ferr, mail.ScopeFolder) != mail.ScopeMessage) {
+			err = ferr
+			break
+		}
+		a, ok := p.asked[m.ID]
+		if !ok {
+			continue
+		}
+		delete(p.asked, m.ID)
+		if ferr != nil {
+			a.credit.Release()
+			err = t.refuse(ctx, a.entry, ferr)
+		} else {
+			err = p.take(a, m.Body)
+		}
+		if err != nil {
+			break
+		}
+	}
+	for _, e := range entries {
+		if a, ok := p.asked[e.ID]; ok {
+			a.credit.Release()
+			missing = append(missing, e)
+		}
+	}
+	if err == nil {
+		err = p.stop
+	}
+	return missing, err
+}
+
+// next reserves room and names what to ask for. Only here does a slow sink
+// slow the source down.
+func (p *pass) next(wait bool) []source.Entry {
+	var all []source.Entry
+	for bytes := int64(0); len(p.rest) > 0 && len(all) < p.most && bytes < groupOf; {
+		e := p.rest[0]
+		credit := p.Spool.TryReserve(e.Size)
+		if credit == nil && wait && len(all) == 0 {
+			if credit, p.stop = p.Spool.Reserve(p.ctx, e.Size); p.stop != nil {
+				return nil
+			}
+		}
+		if credit == nil {
+			break
+		}
+		p.rest = p.rest[1:]
+		p.asked[e.ID] = asked{e, credit}
+		all = append(all, e)
+		bytes += max(e.Size, 0)
+	}
+	return all
+}
+
+// take sets a body down and hands it to the writer.
+func (p *pass) take(a asked, r io.Reader) error {
+	body, err := a.credit.Take(&metered{r: r, t: p.try})
+	if err != nil {
+		a.credit.Release()
+		return err
+	}
+	j := &job{f: p.folder, body: body, rec: catalog.Record{Box: p.box, Entry: a.entry, Want: body.Want, Ends: body.Ends}}
+	if key := p.claimed[a.entry.ID]; key != "" {
+		j.claims = []string{key}
+		delete(p.claimed, a.entry.ID)
+	}
+	if a.entry.Size < 0 {
+		j.rec.Entry.Size = body.Raw
+	}
+	return p.w.put(order{job: j})
+}
+
+// metered tells how many bytes were read.
+type metered struct {
+	r io.Reader
+	t *try
+	n int64
+}
+
+const meterEvery = 256 << 10
+
+func (m *metered) Read(p []byte) (int, error) {
+	n, err := m.r.Read(p)
+	m.n += int64(n)
+	if m.n >= meterEvery || err != nil {
+		m.t.mu.Lock()
+		m.t.Counts.Bytes += m.n
+		m.t.mu.Unlock()
+		m.t.observe(Event{Kind: Read, Folder: m.t.Path, Bytes: m.n})
+		m.n = 0
+	}
+	return n, err
+}

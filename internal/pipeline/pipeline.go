@@ -1,0 +1,346 @@
+// Package pipeline moves messages from a source to a sink: list, subtract
+// what is known, fetch, spool, deduplicate, write, commit.
+//
+// What must stay true, in this order: an intention is durable before the sink
+// is touched; the sink has synced before the outcome is committed; a folder's
+// cursor passes a message only once that is committed or has a failure row.
+// Whatever dies in between, the next run finds all of it with Recover.
+//
+// The pipeline knows contracts and no plug-in. Of an error it looks at two
+// things, its scope and whether it is temporary.
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/text/unicode/norm"
+
+	"crypto/sha256"
+	"encoding/hex"
+
+	"mailhaul/internal/catalog"
+	"mailhaul/internal/mail"
+	"mailhaul/internal/spool"
+	"mailhaul/sink"
+	"mailhaul/source"
+)
+
+// A Pipeline is the wiring of one run.
+type Pipeline struct {
+	Source  source.Source
+	Sink    sink.Sink
+	Catalog *catalog.Catalog
+	Spool   *spool.Spool
+	Account string // the source's name in the catalog
+	Options Options
+	Observe func(Event) // called often and from several goroutines; may be nil
+}
+
+// Options have useful zero values.
+type Options struct {
+	Folders func(source.Folder) (to mail.Path, ok bool) // nil: all, same names
+	Dedup   Dedup
+	Readers int // mailboxes read at once; 0: 4
+	Batch   BatchLimit
+
+	Now   func() time.Time                           // nil: time.Now
+	Sleep func(context.Context, time.Duration) error // nil: a timer
+}
+
+// A Dedup says how far a content that is already there is looked for.
+type Dedup int
+
+const (
+	DedupFolder  Dedup = iota // one copy per folder
+	DedupArchive              // one copy in all
+	DedupOff
+)
+
+// A BatchLimit says when a batch is closed: whichever comes first.
+type BatchLimit struct {
+	Messages int           // 0: 256
+	Bytes    int64         // 0: 32 MiB
+	Age      time.Duration // 0: 2 s
+}
+
+// run is the state of one Run.
+type run struct {
+	*Pipeline
+	claims claims
+
+	mu      sync.Mutex
+	report  Report
+	writers map[*writer]struct{}
+	open    map[mail.Path]*openFolder
+}
+
+// Run returns nil when everything was settled. The report is valid in any
+// case and says what was not.
+func (p *Pipeline) Run(ctx context.Context) (Report, error) {
+	r := &run{
+		Pipeline: p,
+		report:   Report{Folders: map[mail.Path]*Counts{}},
+		writers:  map[*writer]struct{}{},
+		open:     map[mail.Path]*openFolder{},
+	}
+	r.defaults()
+	p.Spool.Full = r.flushAll
+	started := p.Options.Now()
+	if err := p.Catalog.StartRun(ctx, started); err != nil {
+		return r.report, err
+	}
+	err := r.transfer(ctx)
+	r.total()
+	if data, jerr := json.Marshal(r.report); jerr == nil {
+		err = errors.Join(err, p.Catalog.EndRun(context.WithoutCancel(ctx), p.Options.Now(), data))
+	}
+	return r.report, err
+}
+
+func (r *run) defaults() {
+	o := &r.Options
+	if o.Readers == 0 {
+		o.Readers = 4
+	}
+	if o.Batch.Messages == 0 {
+		o.Batch.Messages = 256
+	}
+	if o.Batch.Bytes == 0 {
+		o.Batch.Bytes = 32 << 20
+	}
+	if o.Batch.Age == 0 {
+		o.Batch.Age = 2 * time.Second
+	}
+	if o.Folders == nil {
+		o.Folders = func(f source.Folder) (mail.Path, bool) { return f.Path, true }
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Sleep == nil {
+		o.Sleep = sleep
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (r *run) observe(e Event) {
+	if r.Observe != nil {
+		e.Time = r.Options.Now()
+		r.Observe(e)
+	}
+}
+
+// note says something once, in the report and now.
+func (r *run) note(folder mail.Path, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	r.mu.Lock()
+	seen := slices.Contains(r.report.Notes, text)
+	if !seen {
+		r.report.Notes = append(r.report.Notes, text)
+	}
+	r.mu.Unlock()
+	if !seen {
+		r.observe(Event{Kind: Note, Folder: folder, Err: errors.New(text)})
+	}
+}
+
+// transfer is the run itself: put right what an earlier run left, look
+// whether the archive is as we left it, then bring over what is new.
+func (r *run) transfer(ctx context.Context) error {
+	if err := r.recoverBatches(ctx); err != nil {
+		return err
+	}
+	if err := r.checkArchive(ctx); err != nil {
+		return err
+	}
+	list, err := r.list(ctx)
+	if err != nil {
+		return err
+	}
+	folders, err := r.choose(ctx, list)
+	if err != nil {
+		return err
+	}
+	err = r.each(ctx, folders)
+	if n, ok := r.Source.(source.Noter); ok {
+		for _, text := range n.Notes() {
+			r.note("", "%s", mail.Clean(text))
+		}
+	}
+	return errors.Join(err, r.reconcile(ctx))
+}
+
+func (r *run) list(ctx context.Context) (list []source.Folder, err error) {
+	err = r.retry(ctx, "", func() (bool, error) {
+		list, err = r.Source.Folders(ctx)
+		return false, err
+	})
+	return list, err
+}
+
+// choose applies the filter and gives every folder a place in the archive
+// that no other takes, also where the file system does not tell upper from
+// lower case or forms of accents apart.
+func (r *run) choose(ctx context.Context, list []source.Folder) ([]*folder, error) {
+	boxes, err := r.Catalog.Boxes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	taken := map[string]mail.Path{} // folded: the source path that has it
+	for _, known := range boxes {
+		for path, to := range known {
+			taken[fold(to)] = path
+		}
+	}
+	var chosen []*folder
+	for _, f := range list {
+		to, ok := r.Options.Folders(f)
+		if !ok {
+			continue
+		}
+		if owner, is := taken[fold(to)]; is && owner != f.Path {
+			sum := sha256.Sum256([]byte(f.Raw))
+			to += mail.Path("~" + hex.EncodeToString(sum[:4]))
+		}
+		taken[fold(to)] = f.Path
+		box, err := r.Catalog.Box(ctx, r.Account, f, to)
+		if err != nil {
+			return nil, err
+		}
+		counts := &Counts{}
+		r.report.Folders[f.Path] = counts
+		chosen = append(chosen, &folder{run: r, Folder: f, box: box, Counts: counts})
+		r.expect(ctx, chosen[len(chosen)-1])
+	}
+	// The largest first: then the last one to end is a small one.
+	slices.SortStableFunc(chosen, func(a, b *folder) int {
+		switch {
+		case a.Messages > b.Messages:
+			return -1
+		case a.Messages < b.Messages:
+			return 1
+		}
+		return strings.Compare(string(a.Path), string(b.Path))
+	})
+	return chosen, nil
+}
+
+func fold(p mail.Path) string { return strings.ToLower(norm.NFC.String(string(p))) }
+
+// expect says what may lie ahead in a folder, for the progress bar.
+func (r *run) expect(ctx context.Context, f *folder) {
+	if f.Messages < 0 || f.box.Cursor != "" || r.Observe == nil {
+		return
+	}
+	r.observe(Event{Kind: Expected, Folder: f.Path, Count: f.Messages, Bytes: f.Folder.Bytes})
+}
+
+// each works on all folders, some at a time. An error that reaches beyond its
+// folder ends the run; writers finish what they have.
+func (r *run) each(ctx context.Context, folders []*folder) error {
+	queue := make(chan *folder, len(folders))
+	for _, f := range folders {
+		queue <- f
+	}
+	close(queue)
+	g, ctx := errgroup.WithContext(ctx)
+	for range min(r.Options.Readers, len(folders)) {
+		g.Go(func() error {
+			for f := range queue {
+				if err := f.bring(ctx); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	err := g.Wait()
+	for f := range queue { // never reached
+		f.unreached()
+	}
+	return err
+}
+
+// total adds up, and checks that it does.
+func (r *run) total() {
+	for path, c := range r.report.Folders {
+		if c.Listed != c.Settled() {
+			r.note(path, "%s: the report does not add up: %d listed, %d accounted for; this is an error of mailhaul", mail.Clean(string(path)), c.Listed, c.Settled())
+		}
+		r.report.Total.add(c)
+	}
+	slices.SortFunc(r.report.Failed, func(a, b Failure) int {
+		if c := strings.Compare(string(a.Folder), string(b.Folder)); c != 0 {
+			return c
+		}
+		if c := len(a.ID) - len(b.ID); c != 0 {
+			return c
+		}
+		return strings.Compare(string(a.ID), string(b.ID))
+	})
+}
+
+// flushAll closes the open batches of all folders: a reader waits for room.
+func (r *run) flushAll() { r.flushOthers(nil) }
+
+func (r *run) flushOthers(than *writer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for w := range r.writers {
+		if w != than {
+			w.hurry()
+		}
+	}
+}
+
+// An openFolder is a sink folder and how many use it.
+type openFolder struct {
+	sink.Folder
+	users int
+}
+
+// acquire opens a folder of the sink, or joins those who have it open.
+func (r *run) acquire(ctx context.Context, path mail.Path, create bool) (*openFolder, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	o := r.open[path]
+	if o == nil {
+		f, err := r.Sink.Open(ctx, path, create)
+		if err != nil {
+			return nil, err
+		}
+		o = &openFolder{Folder: f}
+		r.open[path] = o
+	}
+	o.users++
+	return o, nil
+}
+
+func (r *run) release(path mail.Path) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	o := r.open[path]
+	if o.users--; o.users > 0 {
+		return nil
+	}
+	delete(r.open, path)
+	return o.Close()
+}

@@ -1,0 +1,206 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io/fs"
+	"slices"
+
+	"mailhaul/internal/catalog"
+	"mailhaul/internal/mail"
+	"mailhaul/sink"
+)
+
+// recoverBatches settles the intentions of a run that died: what arrived whole
+// is adopted, all else is unknown again.
+func (r *run) recoverBatches(ctx context.Context) error {
+	ids, batches, err := r.Catalog.Unsettled(ctx)
+	if err != nil {
+		return err
+	}
+	for i, b := range batches {
+		if err := r.recoverBatch(ctx, ids[i], b); err != nil {
+			return fmt.Errorf("recover %s: %w", mail.Clean(string(b.Folder)), err)
+		}
+	}
+	return nil
+}
+
+func (r *run) recoverBatch(ctx context.Context, id int64, b *catalog.Batch) error {
+	f, err := r.acquire(ctx, b.Folder, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		_, err = r.Catalog.Commit(ctx, id, nil, b.Folder, "")
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	defer r.release(b.Folder)
+	var wants []sink.Want
+	var done []catalog.Outcome
+	for _, rec := range b.Records {
+		// An alias stands on a stored message, which may be lost by now: its
+		// entry is simply listed again.
+		if rec.Message == 0 {
+			wants = append(wants, rec.Want)
+			done = append(done, catalog.Outcome{Record: rec, Folder: b.Folder})
+		}
+	}
+	places, err := f.Recover(ctx, b.Mark, wants)
+	doubt := errors.Is(err, sink.ErrUnknown)
+	if err != nil && !doubt {
+		return err
+	}
+	found := int64(0)
+	for i := range done {
+		if doubt {
+			done[i].Err = sink.ErrUnknown
+		} else if done[i].Place = places[i]; places[i] != "" {
+			found++
+		}
+	}
+	after, err := f.State(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := r.Catalog.Commit(ctx, id, done, b.Folder, after); err != nil {
+		return err
+	}
+	r.observe(Event{Kind: Recovered, Folder: b.Folder, Count: found})
+	return nil
+}
+
+// checkArchive compares each folder of the archive with what it was like
+// after the last commit. Where somebody else was at work its messages are
+// looked for, by place and then by content; what is missing becomes unknown, so
+// that it is fetched again if the server still has it.
+func (r *run) checkArchive(ctx context.Context) error {
+	folders, err := r.Catalog.States(ctx)
+	if err != nil {
+		return err
+	}
+	for _, f := range folders {
+		if err := r.checkFolder(ctx, f); err != nil {
+			return fmt.Errorf("look at %s: %w", mail.Clean(string(f.Path)), err)
+		}
+	}
+	return nil
+}
+
+func (r *run) checkFolder(ctx context.Context, known catalog.SinkFolder) error {
+	f, err := r.acquire(ctx, known.Path, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r.lose(ctx, known.Path, nil, nil)
+	}
+	if err != nil {
+		return err
+	}
+	defer r.release(known.Path)
+	now, err := f.State(ctx)
+	if err != nil || now == known.State {
+		return err
+	}
+	scan, ok := f.Folder.(sink.Scanner)
+	if !ok {
+		return r.Catalog.SetState(ctx, known.Path, now)
+	}
+	places := places{seed: maphash.MakeSeed()}
+	for found, err := range scan.Scan(ctx, false) {
+		if err != nil {
+			return err
+		}
+		places.add(found.Place)
+	}
+	places.sort()
+	if err := r.lose(ctx, known.Path, &places, scan); err != nil {
+		return err
+	}
+	return r.Catalog.SetState(ctx, known.Path, now)
+}
+
+// lose marks what is not in a folder any more. A nil places is a folder that
+// is gone altogether.
+func (r *run) lose(ctx context.Context, path mail.Path, there *places, scan sink.Scanner) error {
+	missing := map[int64]catalog.Stored{}
+	for s, err := range r.Catalog.Messages(ctx, path) {
+		if err != nil {
+			return err
+		}
+		if there == nil || !there.has(s.Place) {
+			missing[s.Message] = s
+		}
+	}
+	if len(missing) > 0 && scan != nil {
+		if err := r.rematch(ctx, missing, scan); err != nil {
+			return err
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	var ids []int64
+	for id := range missing {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	if err := r.Catalog.Lose(ctx, ids); err != nil {
+		return err
+	}
+	r.report.Missing += int64(len(ids))
+	r.observe(Event{Kind: Missing, Folder: path, Count: int64(len(ids))})
+	return nil
+}
+
+// rematch finds messages that lie elsewhere in the folder, by content: a mail
+// program has rewritten the file, or renamed files.
+func (r *run) rematch(ctx context.Context, missing map[int64]catalog.Stored, scan sink.Scanner) error {
+	by := map[mail.Digest][]int64{}
+	for id, s := range missing {
+		by[s.Digest] = append(by[s.Digest], id)
+	}
+	moved := map[int64]sink.Place{}
+	for found, err := range scan.Scan(ctx, true) {
+		if err != nil {
+			return err
+		}
+		ids := by[found.Digest]
+		if len(ids) == 0 {
+			continue
+		}
+		moved[ids[0]] = found.Place
+		by[found.Digest] = ids[1:]
+		delete(missing, ids[0])
+	}
+	if len(moved) == 0 {
+		return nil
+	}
+	return r.Catalog.Move(ctx, moved)
+}
+
+// places is a set of places, eight bytes each. Two places of one hash (one in
+// ten thousand million folders of a million messages) would hide a missing
+// message until the next verify.
+type places struct {
+	seed maphash.Seed
+	all  []uint64
+}
+
+func (p *places) add(at sink.Place) { p.all = append(p.all, maphash.String(p.seed, string(at))) }
+
+func (p *places) sort() { slices.Sort(p.all) }
+
+func (p *places) has(at sink.Place) bool {
+	_, ok := slices.BinarySearch(p.all, maphash.String(p.seed, string(at)))
+	return ok
+}
+
+// reconcile says what the archive had and has no more.
+func (r *run) reconcile(ctx context.Context) error {
+	lost, err := r.Catalog.Reconcile(context.WithoutCancel(ctx))
+	for _, s := range lost {
+		r.report.Lost = append(r.report.Lost, Gone{Folder: s.Folder, Digest: s.Digest, SHA256: s.Digest.String()})
+	}
+	return err
+}

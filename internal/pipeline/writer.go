@@ -1,0 +1,733 @@
+package pipeline
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"sync"
+	"time"
+
+	"mailhaul/internal/catalog"
+	"mailhaul/internal/mail"
+	"mailhaul/internal/spool"
+	"mailhaul/sink"
+)
+
+// closing is how long an open batch may take to be committed once the run was
+// interrupted.
+const closing = 10 * time.Second
+
+// A writer owns one folder of the sink: it decides what is a duplicate,
+// gathers batches and commits them. All of it happens in one goroutine, so
+// files are written in one place.
+type writer struct {
+	r    *run
+	path mail.Path
+	f    *openFolder
+	in   chan order
+	soon chan struct{} // close the batch now
+	done chan struct{} // the goroutine has ended
+	err  error         // why; read after done
+
+	batch  []*job
+	weight int64              // bytes in batch
+	due    *time.Timer        // when the batch is old; nil without a batch
+	taken  map[int64]struct{} // copies that jobs of this run stand on and no committed location yet
+	flags  []change
+
+	parked  int               // jobs that wait for another's commit
+	waiting map[*job]struct{} // those of them that came with claims of their own
+	again   []*job            // to be fetched from the source after all
+
+	mu    sync.Mutex
+	freed []*job // parked jobs whose owner is settled
+	ended bool
+	wake  chan struct{}
+}
+
+// An order is what a reader hands to a writer.
+type order struct {
+	job    *job     // a message to bring over
+	parked bool     // one more job waits, by the server's identity
+	flags  []change // of known messages
+}
+
+// A job is one message on its way into a sink folder.
+type job struct {
+	f      *folder
+	rec    catalog.Record
+	body   *spool.Body    // nil: the bytes are in the archive, at twin
+	twin   *catalog.Twin  // a stored copy that is the same by digest or by the server's promise
+	spared bool           // not downloaded
+	link   bool           // put by a link to twin
+	claims []string       // settled with what becomes of it
+	at     catalog.Stored // afterwards
+}
+
+// A change is a known message whose flags the server has changed.
+type change struct {
+	f  *folder
+	ch catalog.Change
+	at catalog.Stored
+}
+
+// writeTo opens the sink folder of f and starts its writer.
+func (r *run) writeTo(ctx context.Context, f *folder) (*writer, error) {
+	o, err := r.acquire(ctx, f.box.Sink, true)
+	if err != nil {
+		return nil, err
+	}
+	w := &writer{
+		r: r, path: f.box.Sink, f: o,
+		in:      make(chan order, 4096),
+		soon:    make(chan struct{}, 1),
+		done:    make(chan struct{}),
+		wake:    make(chan struct{}, 1),
+		taken:   map[int64]struct{}{},
+		waiting: map[*job]struct{}{},
+	}
+	r.mu.Lock()
+	r.writers[w] = struct{}{}
+	r.mu.Unlock()
+	go w.run(ctx)
+	return w, nil
+}
+
+// put hands an order over; the writer now owns its job. The error is the
+// writer's own, and finish returns it too.
+func (w *writer) put(o order) error {
+	select {
+	case w.in <- o:
+		return nil
+	case <-w.done:
+		if o.job != nil {
+			o.job.drop()
+		}
+		return w.err
+	}
+}
+
+// hurry closes the open batch soon. It never waits.
+func (w *writer) hurry() {
+	select {
+	case w.soon <- struct{}{}:
+	default:
+	}
+}
+
+// finish waits until all is committed and closes the folder. It returns the
+// jobs that must be fetched after all. The writer has ended then.
+func (w *writer) finish() ([]*job, error) {
+	close(w.in)
+	<-w.done
+	for o := range w.in { // left over where the writer failed
+		if o.job != nil {
+			o.job.drop()
+		}
+	}
+	w.r.mu.Lock()
+	delete(w.r.writers, w)
+	w.r.mu.Unlock()
+	return w.again, errors.Join(w.err, w.r.release(w.path))
+}
+
+func (w *writer) run(ctx context.Context) {
+	defer close(w.done)
+	w.err = w.loop(ctx)
+	w.abandon()
+}
+
+// loop works until the input ends. Writing goes on under a context of its
+// own: an interrupt stops reading, and what was read is still committed.
+func (w *writer) loop(ctx context.Context) error {
+	write, stop := outlast(ctx)
+	defer stop()
+	in, asked := w.in, false
+	for in != nil || w.parked > 0 {
+		if in == nil && !asked {
+			// Others own what our parked jobs wait for: they need not gather
+			// any longer. Our own batch may hold an owner too.
+			if err := w.flush(write); err != nil {
+				return err
+			}
+			w.r.flushOthers(w)
+			asked = true
+			continue
+		}
+		var old <-chan time.Time
+		if w.due != nil {
+			old = w.due.C
+		}
+		var err error
+		select {
+		case o, ok := <-in:
+			if !ok {
+				in = nil
+				break
+			}
+			err = w.take(write, o)
+		case <-w.wake:
+			err = w.unpark(write)
+			asked = false
+		case <-w.soon:
+			err = w.drain(write, in)
+		case <-old:
+			err = w.flush(write)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := w.flush(write); err != nil {
+		return err
+	}
+	return w.setFlags(write)
+}
+
+func (w *writer) take(ctx context.Context, o order) error {
+	if o.parked {
+		w.parked++
+	}
+	w.flags = append(w.flags, o.flags...)
+	if o.job != nil {
+		return w.add(ctx, o.job)
+	}
+	if len(w.flags) >= manyFlags {
+		return w.flush(ctx)
+	}
+	return nil
+}
+
+// outlast is a context that ends some time after ctx does.
+func outlast(ctx context.Context) (context.Context, func()) {
+	write, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	unwatch := context.AfterFunc(ctx, func() { time.AfterFunc(closing, cancel) })
+	return write, func() { unwatch(); cancel() }
+}
+
+// drain takes what is waiting into the batch and closes that.
+func (w *writer) drain(ctx context.Context, in chan order) error {
+	for {
+		select {
+		case o, ok := <-in:
+			if !ok {
+				return w.flush(ctx) // the loop sees the end by itself
+			}
+			if err := w.take(ctx, o); err != nil {
+				return err
+			}
+		default:
+			return w.flush(ctx)
+		}
+	}
+}
+
+// add decides what a job is: a message to write, a link, an alias of a
+// stored copy, or one that must wait for another on its way.
+func (w *writer) add(ctx context.Context, j *job) error {
+	d := j.rec.Want.Digest
+	if j.twin != nil {
+		d = j.twin.At.Digest
+	}
+	if j.rec.Want.Name == "" {
+		e := &j.rec.Entry
+		j.rec.Want.Name, j.rec.Want.Date = nameOf(j.rec.Box, string(e.ID), d, e.Date), e.Date
+	}
+	if key := w.scope(d); key != "" && !j.has(key) {
+		if !w.r.claims.take(key, func(t *catalog.Twin) { w.free(j, t) }) {
+			w.parked++
+			w.waiting[j] = struct{}{}
+			if j.body != nil {
+				j.body.Free() // whoever comes second holds no room
+				j.body = nil
+			}
+			return nil
+		}
+		j.claims = append(j.claims, key)
+	}
+	stored, err := w.r.Catalog.Find(ctx, d)
+	if err != nil {
+		j.drop()
+		return err
+	}
+	if err := w.match(ctx, j, stored); err != nil {
+		j.drop()
+		return err
+	}
+	if j.rec.Message == 0 && !j.link && j.body == nil {
+		// The server promised that it is the same as a stored one, but here
+		// a copy of its own is wanted: its bytes come from the archive.
+		if err := w.copy(ctx, j); err != nil {
+			w.r.note(w.path, "%s: a stored copy could not be read and is downloaded again: %v", mail.Clean(string(w.path)), err)
+			w.back(j)
+			return nil
+		}
+	}
+	w.batch = append(w.batch, j)
+	w.weight += j.rec.Want.Text
+	if w.due == nil {
+		w.due = time.NewTimer(w.r.Options.Batch.Age)
+	}
+	if len(w.batch) >= w.r.Options.Batch.Messages || w.weight >= w.r.Options.Batch.Bytes {
+		return w.flush(ctx)
+	}
+	return nil
+}
+
+// scope is the claim on a content: within a folder, the archive, or none.
+func (w *writer) scope(d mail.Digest) string {
+	switch w.r.Options.Dedup {
+	case DedupFolder:
+		return "d" + string(w.path) + "\x00" + string(d[:])
+	case DedupArchive:
+		return "d\x00" + string(d[:])
+	}
+	return ""
+}
+
+// match looks for a stored copy that spares writing. First one in this folder
+// that no live location stands on: so a server that renumbers its folder, or
+// takes a message back into it, costs nothing. Then one within the scope; a
+// sink that links shows it in the folder under a name of its own.
+func (w *writer) match(ctx context.Context, j *job, stored []catalog.Stored) error {
+	for _, s := range stored {
+		if _, taken := w.taken[s.Message]; s.Folder != w.path || taken {
+			continue
+		}
+		held, err := w.r.Catalog.Held(ctx, s.Message)
+		if err != nil {
+			return err
+		}
+		if !held {
+			w.taken[s.Message] = struct{}{}
+			j.alias(s)
+			if _, ok := w.f.Folder.(sink.Flagger); ok {
+				w.flags = append(w.flags, change{f: j.f, at: s, ch: catalog.Change{ID: j.rec.Entry.ID, Flags: j.rec.Entry.Flags, Labels: j.rec.Entry.Labels}})
+			}
+			return nil
+		}
+	}
+	if w.r.Options.Dedup == DedupOff {
+		return nil
+	}
+	var copy *catalog.Stored
+	for i, s := range stored {
+		if s.Folder == w.path {
+			copy = &stored[i]
+			break
+		}
+		if copy == nil && w.r.Options.Dedup == DedupArchive {
+			copy = &stored[i]
+		}
+	}
+	if copy == nil {
+		return nil
+	}
+	if _, ok := w.f.Folder.(sink.Linker); !ok {
+		j.alias(*copy)
+		return nil
+	}
+	j.link = true
+	j.stand(*copy)
+	return nil
+}
+
+// alias makes j share a stored message.
+func (j *job) alias(s catalog.Stored) {
+	j.rec.Message = s.Message
+	j.stand(s)
+}
+
+// stand ties j to a stored copy; its own body is not needed any more.
+func (j *job) stand(s catalog.Stored) {
+	j.rec.Want.Digest, j.rec.Want.Text, j.rec.Want.Lines = s.Digest, s.Text, s.Lines
+	j.twin = &catalog.Twin{At: s, Ends: j.rec.Ends}
+	j.at = s
+	if j.body != nil {
+		j.body.Free()
+		j.body = nil
+	}
+}
+
+func (j *job) has(key string) bool {
+	for _, k := range j.claims {
+		if k == key {
+			return true
+		}
+	}
+	return false
+}
+
+// drop lets go of what j holds.
+func (j *job) drop() {
+	if j.body != nil {
+		j.body.Free()
+		j.body = nil
+	}
+	for _, k := range j.claims {
+		j.f.run.claims.settle(k, nil)
+	}
+	j.claims = nil
+}
+
+// back gives j up to be fetched from the source.
+func (w *writer) back(j *job) {
+	j.drop()
+	j.twin, j.spared, j.link = nil, false, false
+	w.again = append(w.again, j)
+}
+
+// copy takes the bytes of j's twin out of the archive, and trusts them only
+// when their digest is the one that was stored.
+func (w *writer) copy(ctx context.Context, j *job) error {
+	credit := w.r.Spool.TryReserve(j.twin.At.Text)
+	if credit == nil {
+		credit = w.r.Spool.TryReserve(-1)
+	}
+	r, err := w.r.read(ctx, j.twin.At)
+	if err != nil {
+		credit.Release()
+		return err
+	}
+	defer r.Close()
+	body, err := credit.Take(kept{r})
+	if err != nil {
+		return err
+	}
+	if body.Digest != j.twin.At.Digest {
+		body.Free()
+		return fmt.Errorf("its digest is %v, not %v", body.Digest, j.twin.At.Digest)
+	}
+	want := body.Want
+	want.Name, want.Date = j.rec.Want.Name, j.rec.Want.Date
+	j.rec.Want, j.body = want, body
+	return nil
+}
+
+// kept hides everything but Read.
+type kept struct{ io.Reader }
+
+// read opens a stored message.
+func (r *run) read(ctx context.Context, s catalog.Stored) (io.ReadCloser, error) {
+	f, err := r.acquire(ctx, s.Folder, false)
+	if err != nil {
+		return nil, err
+	}
+	reader, ok := f.Folder.(sink.Reader)
+	if !ok {
+		r.release(s.Folder)
+		return nil, errors.New("the destination cannot be read")
+	}
+	body, err := reader.Read(ctx, s.Place)
+	if err != nil {
+		r.release(s.Folder)
+		return nil, err
+	}
+	return &reading{body, r, s.Folder}, nil
+}
+
+type reading struct {
+	io.ReadCloser
+	r      *run
+	folder mail.Path
+}
+
+func (x *reading) Close() error {
+	return errors.Join(x.ReadCloser.Close(), x.r.release(x.folder))
+}
+
+// free is called by whoever owned what j waited for.
+func (w *writer) free(j *job, t *catalog.Twin) {
+	if t != nil && j.twin == nil {
+		j.twin = &catalog.Twin{At: t.At, Ends: t.Ends}
+		if j.rec.Want.Digest == t.At.Digest {
+			j.twin.Ends = j.rec.Ends // its own, it was downloaded
+		} else {
+			j.rec.Ends = t.Ends // the same bytes, by the server's promise
+		}
+	} else if t == nil {
+		j.twin = nil
+	}
+	w.mu.Lock()
+	ended := w.ended
+	w.freed = append(w.freed, j)
+	w.mu.Unlock()
+	if ended {
+		return
+	}
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// unpark takes parked jobs up again: as twins of what was committed, or to be
+// fetched when that failed.
+func (w *writer) unpark(ctx context.Context) error {
+	w.mu.Lock()
+	freed := w.freed
+	w.freed = nil
+	w.mu.Unlock()
+	for i, j := range freed {
+		w.parked--
+		delete(w.waiting, j)
+		if j.twin == nil {
+			w.back(j)
+			continue
+		}
+		if err := w.add(ctx, j); err != nil {
+			for _, rest := range freed[i+1:] {
+				rest.drop()
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// flush writes the batch: intend, write, sync, commit, and only then let go.
+func (w *writer) flush(ctx context.Context) error {
+	if w.due != nil {
+		w.due.Stop()
+		w.due = nil
+	}
+	batch := w.batch
+	w.batch, w.weight = nil, 0
+	if len(batch) > 0 {
+		err := w.write(ctx, batch)
+		for _, j := range batch {
+			j.drop()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if len(w.flags) >= manyFlags {
+		return w.setFlags(ctx)
+	}
+	return nil
+}
+
+// manyFlags is how many changes are brought to the sink at once.
+const manyFlags = 500
+
+func (w *writer) write(ctx context.Context, batch []*job) error {
+	var wants []sink.Want
+	intent := catalog.Batch{Folder: w.path}
+	for _, j := range batch {
+		intent.Records = append(intent.Records, j.rec)
+		if j.rec.Message == 0 {
+			wants = append(wants, j.rec.Want)
+		}
+	}
+	if len(wants) == 0 {
+		return w.commit(ctx, 0, batch, nil, "")
+	}
+	mark, err := w.f.Mark(ctx)
+	if err != nil {
+		return err
+	}
+	intent.Mark = mark
+	id, err := w.r.Catalog.Begin(ctx, &intent) // what we are about to do
+	if err != nil {
+		return err
+	}
+	results, err := w.putAll(ctx, batch) // do it, and make it last
+	if err != nil {
+		// What arrived whole is adopted; the rest is not in the archive.
+		places, rerr := w.f.Recover(ctx, mark, wants)
+		if rerr != nil {
+			return errors.Join(err, rerr) // the intention stays for the next run
+		}
+		results = make([]sink.Result, len(places))
+		for i, p := range places {
+			results[i].Place = p
+		}
+	}
+	after, serr := w.f.State(ctx)
+	if serr != nil {
+		return errors.Join(err, serr)
+	}
+	return errors.Join(err, w.commit(ctx, id, batch, results, after)) // know it
+}
+
+func (w *writer) putAll(ctx context.Context, batch []*job) ([]sink.Result, error) {
+	n := 0
+	for _, j := range batch {
+		if j.rec.Message != 0 {
+			continue
+		}
+		n++
+		m := &sink.Message{Want: j.rec.Want, Ends: j.rec.Ends, Flags: j.rec.Entry.Flags, Labels: j.rec.Entry.Labels}
+		if j.link {
+			at := j.at
+			m.Open = func() (io.ReadCloser, error) { return w.r.read(ctx, at) }
+			if err := w.f.Folder.(sink.Linker).Link(ctx, m, at.Folder, at.Place); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		m.Open = j.body.Open
+		if err := w.f.Put(ctx, m); err != nil {
+			return nil, err
+		}
+	}
+	results, err := w.f.Sync(ctx)
+	if err == nil && len(results) != n {
+		err = fmt.Errorf("%s: %d results for %d messages", w.path, len(results), n)
+	}
+	return results, err
+}
+
+// commit makes the outcome of a batch known, then lets go of everything that
+// waited for it.
+func (w *writer) commit(ctx context.Context, id int64, batch []*job, results []sink.Result, after sink.State) error {
+	done := make([]catalog.Outcome, len(batch))
+	for i, j := range batch {
+		done[i] = catalog.Outcome{Record: j.rec, Folder: j.at.Folder, Place: j.at.Place}
+		if j.rec.Message == 0 {
+			done[i].Folder, done[i].Place, done[i].Err = w.path, results[0].Place, results[0].Err
+			results = results[1:]
+		}
+		if done[i].Err != nil && mail.ScopeOf(done[i].Err, mail.ScopeMessage) != mail.ScopeMessage {
+			return done[i].Err
+		}
+	}
+	messages, err := w.r.Catalog.Commit(ctx, id, done, w.path, after)
+	if err != nil {
+		return err
+	}
+	for i, j := range batch {
+		if messages[i] != 0 {
+			j.at.Message = messages[i]
+		}
+		w.settle(j, done[i])
+	}
+	return nil
+}
+
+// settle counts what became of a job and tells those who wait for it.
+func (w *writer) settle(j *job, o catalog.Outcome) {
+	c := j.f.Counts
+	w.r.mu.Lock()
+	text := j.rec.Want.Text
+	var e Event
+	switch {
+	case o.Err != nil && errors.Is(o.Err, sink.ErrUnknown):
+		c.Doubt++
+	case o.Err != nil:
+		w.r.mu.Unlock()
+		j.f.failed(j.rec.Entry.ID, o.Err)
+		return
+	case o.Place == "":
+		w.r.mu.Unlock()
+		return // not reached; the error of the batch says why
+	case j.rec.Message != 0 || j.link:
+		c.Duplicate++
+		c.Saved += text
+		if j.spared {
+			c.Spared++
+		}
+		e = Event{Kind: Duplicate}
+	default:
+		c.Stored++
+		c.Written += text
+		e = Event{Kind: Stored}
+	}
+	j.f.progress = true
+	delete(w.taken, j.at.Message) // held by a location from now on
+	w.r.mu.Unlock()
+	if e.Kind != "" {
+		e.Folder, e.ID, e.Count, e.Bytes = j.f.Path, j.rec.Entry.ID, 1, text
+		w.r.observe(e)
+	}
+	if o.Err == nil {
+		at := catalog.Stored{Message: j.at.Message, Digest: j.rec.Want.Digest, Text: text, Lines: j.rec.Want.Lines, Folder: w.path, Place: o.Place}
+		if j.rec.Message != 0 {
+			at = j.at
+		}
+		for _, k := range j.claims {
+			w.r.claims.settle(k, &catalog.Twin{At: at, Ends: j.rec.Ends})
+		}
+		j.claims = nil
+	}
+}
+
+// abandon lets go of everything when the writer ends.
+func (w *writer) abandon() {
+	for _, j := range w.batch {
+		j.drop()
+	}
+	w.batch = nil
+	w.mu.Lock()
+	w.ended = true
+	w.mu.Unlock()
+	for j := range w.waiting {
+		j.drop() // others may wait for what it had claimed
+	}
+}
+
+// setFlags brings changed flags to the sink, then to the catalog. Doing it
+// twice is harmless, so it needs no intention.
+func (w *writer) setFlags(ctx context.Context) error {
+	all := w.flags
+	w.flags = nil
+	if len(all) == 0 {
+		return nil
+	}
+	if f, ok := w.f.Folder.(sink.Flagger); ok {
+		var at []sink.Place
+		var flags []mail.Flags
+		for _, c := range all {
+			leads, err := w.r.Catalog.Leads(ctx, c.f.box, c.ch.ID, c.at.Message)
+			if err != nil {
+				return err
+			}
+			if leads && c.at.Folder == w.path {
+				at, flags = append(at, c.at.Place), append(flags, c.ch.Flags)
+			}
+		}
+		if len(at) > 0 {
+			if err := f.SetFlags(ctx, at, flags); err != nil {
+				return err
+			}
+			after, err := w.f.State(ctx)
+			if err == nil {
+				err = w.r.Catalog.SetState(ctx, w.path, after)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	by := map[*folder][]catalog.Change{}
+	for _, c := range all {
+		by[c.f] = append(by[c.f], c.ch)
+	}
+	for f, changes := range by {
+		if err := w.r.Catalog.Reflag(ctx, f.box, changes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nameOf makes the stable, unique name of a message in its sink folder: time
+// of arrival for those who sort by it, content, and where it came from, so
+// that twins have names of their own and putting twice is putting once.
+func nameOf(b *catalog.Box, id string, d mail.Digest, date time.Time) string {
+	key := sha256.New()
+	for _, s := range []string{b.Account, string(b.Path), b.Epoch, id} {
+		io.WriteString(key, s)
+		key.Write([]byte{0})
+	}
+	at := int64(0)
+	if !date.IsZero() {
+		at = max(date.Unix(), 0)
+	}
+	return strconv.FormatInt(at, 10) + "." + hex.EncodeToString(d[:16]) + "-" + hex.EncodeToString(key.Sum(nil)[:6]) + ".mailhaul"
+}
