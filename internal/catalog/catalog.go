@@ -136,7 +136,7 @@ func Open(ctx context.Context, h Home, create bool, doing string) (*Catalog, err
 		return nil, fmt.Errorf("%s: %w", h.Dir, ErrNone)
 	}
 	if isNew {
-		if err := mustBeEmpty(h); err != nil {
+		if err := Vacant(h); err != nil {
 			return nil, err
 		}
 	}
@@ -155,8 +155,9 @@ func Open(ctx context.Context, h Home, create bool, doing string) (*Catalog, err
 	return c, nil
 }
 
-// mustBeEmpty refuses a directory with things of others in it.
-func mustBeEmpty(h Home) error {
+// Vacant refuses a directory with things of others in it as a place for a new
+// archive.
+func Vacant(h Home) error {
 	list, err := os.ReadDir(h.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -14,16 +14,18 @@ type SinkFolder struct {
 	Path     mail.Path
 	State    sink.State // empty: never written
 	Messages int64      // that are not lost
+	Bytes    int64      // of them, in text form
 }
 
 // Folders lists the folders of the archive.
 func (c *Catalog) Folders(ctx context.Context) (all []SinkFolder, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	err = c.each(`SELECT path, state, (SELECT count(*) FROM message m WHERE m.folder=s.id AND m.lost=0) FROM sinkfolder s ORDER BY path`, nil,
+	err = c.each(`SELECT s.path, s.state, count(m.id), ifnull(sum(m.text), 0) FROM sinkfolder s
+		LEFT JOIN message m ON m.folder=s.id AND m.lost=0 GROUP BY s.id ORDER BY s.path`, nil,
 		func(r *sql.Rows) error {
 			var f SinkFolder
-			err := r.Scan((*string)(&f.Path), (*string)(&f.State), &f.Messages)
+			err := r.Scan((*string)(&f.Path), (*string)(&f.State), &f.Messages, &f.Bytes)
 			all = append(all, f)
 			return err
 		})
@@ -151,18 +153,32 @@ func (c *Catalog) Reconcile(ctx context.Context) (lost []Stored, err error) {
 		if err := c.do("DELETE FROM message WHERE lost AND NOT EXISTS (SELECT 1 FROM location l WHERE l.message=message.id)"); err != nil {
 			return err
 		}
-		return c.each("SELECT id, digest, text, lines, folder, place FROM message WHERE lost", nil, func(r *sql.Rows) error {
-			var s Stored
-			var digest []byte
-			var folder int64
-			if err := r.Scan(&s.Message, &digest, &s.Text, &s.Lines, &folder, (*string)(&s.Place)); err != nil {
-				return err
-			}
-			copy(s.Digest[:], digest)
-			s.Folder = c.paths[folder]
-			lost = append(lost, s)
-			return nil
-		})
+		lost, err = c.lost()
+		return err
 	})
 	return lost, c.trouble("reconcile", err)
+}
+
+// Lost lists the messages that are not where they were.
+func (c *Catalog) Lost(ctx context.Context) ([]Stored, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	lost, err := c.lost()
+	return lost, c.trouble("lost", err)
+}
+
+func (c *Catalog) lost() (lost []Stored, err error) {
+	err = c.each("SELECT id, digest, text, lines, folder, place FROM message WHERE lost", nil, func(r *sql.Rows) error {
+		var s Stored
+		var digest []byte
+		var folder int64
+		if err := r.Scan(&s.Message, &digest, &s.Text, &s.Lines, &folder, (*string)(&s.Place)); err != nil {
+			return err
+		}
+		copy(s.Digest[:], digest)
+		s.Folder = c.paths[folder]
+		lost = append(lost, s)
+		return nil
+	})
+	return lost, err
 }

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"mailhaul/internal/job"
+	"mailhaul/internal/pipeline"
+)
+
+const backupHelp = `
+mailhaul backup FROM TO
+
+Brings every message of FROM that is not in the archive TO yet, with flags,
+keywords, internal date and folder tree. FROM is an account
+(imaps://USER@HOST, imap://USER@HOST), or one folder of it and what lies below
+(imaps://USER@HOST/Work); TO is a directory: mbox:PATH or maildir:PATH.
+
+The server is not changed, not even what is read and unread. Nothing is ever
+deleted from the archive: what disappears from the server stays in it.
+
+--folder and --exclude take names as 'mailhaul folders' shows them, with
+patterns: * fits any letters but /, ** fits those too. A pattern means what
+fits and everything below.
+
+--dedup says when a message that is already there is not stored again; only
+equal content counts. folder: within a folder (default for mbox). archive: in
+the whole archive (default for Maildir, where every folder stays complete, by
+hard links). off: never.
+`
+
+func (a *app) backup() *cobra.Command {
+	var j job.Job
+	c := &cobra.Command{
+		Use:   "backup FROM TO",
+		Short: "Bring what is new from an account into an archive",
+		Long:  backupHelp,
+		Args:  arguments(2, "backup FROM TO"),
+		RunE: func(c *cobra.Command, args []string) error {
+			j.From, j.To = args[0], args[1]
+			if err := a.withOptions(&j.From, &j.To); err != nil {
+				return err
+			}
+			return a.transfer(c, j)
+		},
+	}
+	f := c.Flags()
+	f.StringArrayVar(&j.Folders, "folder", nil, "only folders that fit `PATTERN`, and those below; may be repeated")
+	f.StringArrayVar(&j.Exclude, "exclude", nil, "no folder that fits `PATTERN`, nor those below; may be repeated")
+	f.StringVar(&j.Dedup, "dedup", "", "store equal messages once per `SCOPE`: folder, archive or off")
+	f.BoolVar(&j.AddAccount, "add-account", false, "let a further account into an archive")
+	a.accountFlags(f)
+	a.outputFlags(f)
+	return c
+}
+
+// transfer runs a job and shows it.
+func (a *app) transfer(c *cobra.Command, j job.Job) error {
+	show := a.show()
+	sources, sinks := plugins()
+	runner := &job.Runner{Sources: sources, Sinks: sinks, Env: a.env(), Doing: "mailhaul " + c.Name() + " " + j.From, Observe: show.event}
+	report, err := runner.Run(c.Context(), j)
+	show.end()
+	code := outcome(report)
+	if len(report.Folders) > 0 || err == nil {
+		show.report(report, code, err)
+	}
+	a.code = code
+	return err
+}
+
+// outcome is the exit code of a run that came to its end.
+func outcome(r pipeline.Report) int {
+	switch {
+	case len(r.Lost) > 0:
+		return exitDamaged
+	case len(r.Failed) > 0 || r.Total.Doubt > 0 || r.Missing > 0:
+		return exitPartly
+	}
+	return exitDone
+}

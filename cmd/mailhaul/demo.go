@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"mailhaul/internal/job"
+	"mailhaul/internal/location"
+	"mailhaul/internal/mail"
+	"mailhaul/internal/testmail"
+)
+
+const demoHelp = `
+mailhaul demo [DIRECTORY]
+
+Starts an IMAP server on this machine with a made-up mailbox: some hundred
+messages in nested folders, with attachments, duplicates, and messages of the
+nasty kind. Backs it up over the network, with TLS, into mbox and into Maildir
+below DIRECTORY (a new temporary one if none is given), does so again to show
+that nothing is downloaded twice, and verifies both archives.
+`
+
+func (a *app) demo() *cobra.Command {
+	return &cobra.Command{
+		Use:   "demo [DIRECTORY]",
+		Short: "Watch a backup on this machine, no account needed",
+		Long:  demoHelp,
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			dir, err := demoDir(args)
+			if err != nil {
+				return err
+			}
+			return a.playDemo(c, dir)
+		},
+	}
+}
+
+func demoDir(args []string) (string, error) {
+	if len(args) == 0 {
+		return os.MkdirTemp("", "mailhaul-demo-")
+	}
+	if list, err := os.ReadDir(args[0]); err == nil && len(list) > 0 {
+		return "", location.Wrong("name a new one", "%s: the directory is not empty", args[0])
+	}
+	return args[0], os.MkdirAll(args[0], 0o700)
+}
+
+const demoPassword = "demo, no secret"
+
+// playDemo does what the help says, and fails where it does not come true.
+func (a *app) playDemo(c *cobra.Command, dir string) error {
+	server, ca, err := demoServer(dir)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	a.getenv = func(name string) string {
+		if name == "MAILHAUL_PASSWORD" {
+			return demoPassword
+		}
+		return ""
+	}
+	from := "imaps://ann@example.org@" + server.AddrTLS() + "?ca_file=" + queryEscape(ca)
+	a.step("an account with a made-up life is served at %s", server.AddrTLS())
+	if err := a.listFolders(c, from); err != nil {
+		return err
+	}
+	for _, format := range []string{"mbox", "maildir"} {
+		archive := filepath.Join(dir, format)
+		to := format + ":" + archive
+		a.step("the first backup: mailhaul backup FROM %s", to)
+		if err := a.backedUp(c, from, to); err != nil {
+			return err
+		}
+		a.step("the same command again")
+		server.Reset()
+		if err := a.backedUp(c, from, to); err != nil {
+			return err
+		}
+		if n := server.Bodies(); n > 0 {
+			return fmt.Errorf("the second run downloaded %d messages", n)
+		}
+		fmt.Fprintf(a.out, "The server was asked for %d message bodies.\n", server.Bodies())
+		a.step("mailhaul verify %s", archive)
+		if err := a.check(c, archive); err != nil {
+			return err
+		}
+		if a.code != exitDone {
+			return fmt.Errorf("%s: not all is well", archive)
+		}
+	}
+	a.farewell(dir)
+	return nil
+}
+
+func (a *app) backedUp(c *cobra.Command, from, to string) error {
+	if err := a.transfer(c, job.Job{From: from, To: to}); err != nil {
+		return err
+	}
+	if a.code != exitDone {
+		return fmt.Errorf("the backup ended with exit code %d", a.code)
+	}
+	return context.Cause(c.Context())
+}
+
+func (a *app) step(format string, args ...any) {
+	fmt.Fprintf(a.out, "\n==> %s\n", fmt.Sprintf(format, args...))
+}
+
+func (a *app) farewell(dir string) {
+	fmt.Fprintf(a.out, `
+Everything lies in %[1]s. To look at:
+  %[1]s/mbox/INBOX.mbox             mutt -f, or any program that reads mbox
+  %[1]s/maildir/Work/Projects       the same mail as a Maildir: mutt -f
+  %[1]s/maildir/mailhaul.manifest   a line a message: digest, flags, date, place
+Remove it when you have seen enough: rm -r %[1]s
+`, dir)
+}
+
+// demoServer starts the server and fills it. Its certificate authority is
+// written below dir, as that of a server of one's own would be.
+func demoServer(dir string) (*testmail.Memory, string, error) {
+	authority, err := testmail.NewAuthority()
+	if err != nil {
+		return nil, "", err
+	}
+	ca := filepath.Join(dir, "demo-ca.pem")
+	if err := os.WriteFile(ca, authority.PEM(), 0o600); err != nil {
+		return nil, "", err
+	}
+	server, err := testmail.NewMemory(testmail.MemoryOptions{User: "ann@example.org", Password: demoPassword, TLS: authority.Server()})
+	if err != nil {
+		return nil, "", err
+	}
+	if err := furnish(server); err != nil {
+		server.Close()
+		return nil, "", err
+	}
+	return server, ca, nil
+}
+
+// furnish fills the account: ordinary mail, and the nasty kind.
+func furnish(server *testmail.Memory) error {
+	if err := server.Fill(1, 400); err != nil {
+		return err
+	}
+	const nasty = "Odd/Nasty messages"
+	if err := server.Create(nasty); err != nil {
+		return err
+	}
+	for _, m := range testmail.Corpus() {
+		if m.Size > 1<<20 || m.Size == 0 || strings.HasPrefix(m.Name, "zip bomb") {
+			continue
+		}
+		if err := server.Append(nasty, m); err != nil {
+			return fmt.Errorf("%s: %w", mail.Clean(m.Name), err)
+		}
+	}
+	return nil
+}

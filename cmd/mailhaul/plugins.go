@@ -1,0 +1,25 @@
+package main
+
+import (
+	"net/url"
+
+	"mailhaul/sink"
+	"mailhaul/sink/maildir"
+	"mailhaul/sink/mbox"
+	"mailhaul/source"
+	"mailhaul/source/imap"
+)
+
+// plugins is the one list of sources and sinks compiled in.
+func plugins() (*source.Registry, *sink.Registry) {
+	var sources source.Registry
+	var sinks sink.Registry
+	for _, s := range imap.Schemes() {
+		sources.Register(s)
+	}
+	sinks.Register(mbox.Scheme())
+	sinks.Register(maildir.Scheme())
+	return &sources, &sinks
+}
+
+func queryEscape(s string) string { return url.QueryEscape(s) }

@@ -1,0 +1,362 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"mailhaul/internal/catalog"
+	"mailhaul/internal/durable"
+	"mailhaul/internal/location"
+	"mailhaul/internal/mail"
+)
+
+// Exit codes are promises: scripts tell causes apart by them.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitPartly      = 3
+	exitLogin       = 4
+	exitLocked      = 5
+	exitDamaged     = 6
+	exitLater       = 75
+	exitInterrupted = 130
+)
+
+const usage = `Mailhaul brings mailboxes home: every message, byte for byte.
+
+  mailhaul backup FROM TO       bring what is new from FROM into the archive TO
+  mailhaul folders FROM         list folders with roles, messages and sizes
+  mailhaul verify ARCHIVE       read every stored message and compare digests
+  mailhaul demo                 watch all of it on this machine, no account needed
+  mailhaul help TOPIC           a command, or a kind of location: %s
+
+Examples:
+  mailhaul backup imaps://ann@example.org@imap.example.org mbox:mail/ann
+  mailhaul backup imap://ann@localhost:1143 maildir:mail/ann
+  mailhaul backup --exclude Trash --exclude 'Lists/*' imaps://ann@mail.example.org mbox:mail/ann
+
+Passwords are asked for on a terminal, or come from MAILHAUL_PASSWORD,
+--password-file FILE or --password-command COMMAND; never from a location.
+A backup changes nothing on the server. Run the same command again and it
+brings only what is new; interrupt it and run it again, and it goes on.
+
+Exit codes: 0 all done, 1 failed, 2 wrong usage, 3 done except for what is
+named in the report, 4 login refused, 5 archive locked by another run,
+6 archive damaged, 75 try again later, 130 interrupted (143 by SIGTERM).
+`
+
+// An app is one call of the program.
+type app struct {
+	stdio
+	getenv func(string) string
+	args   []string
+
+	passwordFile, passwordCommand string
+	cleartext                     bool
+	quiet, json                   bool
+	options                       []string
+
+	code int // of a run that ended without an error
+}
+
+// run is the program: it returns the exit code.
+func run(ctx context.Context, args []string, io stdio, getenv func(string) string) int {
+	a := &app{stdio: io, getenv: getenv, args: args}
+	root := a.root()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return a.code
+	}
+	return a.fail(ctx, err)
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "mailhaul",
+		Short:         "Back up and migrate mailboxes",
+		Version:       version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return a.unknownCommand(c, args[0])
+			}
+			fmt.Fprint(a.err, a.usage())
+			return errUsageShown
+		},
+		Args: cobra.ArbitraryArgs,
+	}
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.SetHelpFunc(func(c *cobra.Command, _ []string) {
+		if c == root {
+			fmt.Fprint(a.out, a.usage())
+			return
+		}
+		fmt.Fprint(a.out, strings.TrimLeft(c.Long, "\n"))
+		if f := c.LocalFlags().FlagUsages(); f != "" {
+			fmt.Fprintf(a.out, "\nFlags:\n%s", f)
+		}
+	})
+	root.SetHelpCommand(a.help(root))
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return unknownFlag(c, err) })
+	root.SetVersionTemplate("mailhaul {{.Version}}\n")
+	root.AddCommand(a.backup(), a.folders(), a.verify(), a.demo())
+	for _, c := range root.Commands() {
+		c.DisableFlagsInUseLine = true
+	}
+	return root
+}
+
+func (a *app) usage() string {
+	var names []string
+	sources, sinks := plugins()
+	for _, s := range sources.Schemes() {
+		names = append(names, s.Names...)
+	}
+	for _, s := range sinks.Schemes() {
+		names = append(names, s.Names...)
+	}
+	return fmt.Sprintf(usage, strings.Join(names, ", "))
+}
+
+// help prints the help of a command, or of a kind of location from the same
+// table that parsing uses.
+func (a *app) help(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [TOPIC]",
+		Short: "Explain a command or a kind of location",
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return root.Help()
+			}
+			sources, sinks := plugins()
+			topic := strings.TrimSuffix(args[0], ":")
+			if s, ok := sources.Lookup(topic); ok {
+				printScheme(a.out, s.Form, s.Help, s.Options)
+				return nil
+			}
+			if s, ok := sinks.Lookup(topic); ok {
+				printScheme(a.out, s.Form, s.Help, s.Options)
+				return nil
+			}
+			if c, rest, err := root.Find(args); err == nil && c != root && len(rest) == 0 {
+				return c.Help()
+			}
+			return a.unknownCommand(root, args[0])
+		},
+	}
+}
+
+func printScheme(w io.Writer, form, help string, options []location.Option) {
+	fmt.Fprintf(w, "%s\n  %s\n", form, strings.ReplaceAll(strings.TrimSpace(help), "\n", "\n  "))
+	if len(options) > 0 {
+		fmt.Fprint(w, "\nOptions, given as ?name=value&name=value or with -o name=value:\n")
+	}
+	for _, o := range options {
+		fmt.Fprintf(w, "  %-12s %s", o.Name, o.Help)
+		if o.Default != "" {
+			fmt.Fprintf(w, " (default %s)", o.Default)
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+// errUsageShown is a usage error whose text was printed already.
+var errUsageShown = errors.New("")
+
+func (a *app) unknownCommand(root *cobra.Command, name string) error {
+	var names []string
+	for _, c := range root.Root().Commands() {
+		names = append(names, c.Name())
+	}
+	hint := "mailhaul help"
+	if n := location.Nearest(name, names); n != "" {
+		hint = "did you mean 'mailhaul " + n + "'?"
+	} else if strings.Contains(name, ":") {
+		hint = "did you mean 'mailhaul backup " + name + " ...'?"
+	}
+	return location.Wrong(hint, "unknown command %q", mail.Clean(name))
+}
+
+func unknownFlag(c *cobra.Command, err error) error {
+	hint := "mailhaul help " + c.Name()
+	var missing *pflag.NotExistError
+	if errors.As(err, &missing) {
+		var names []string
+		c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+		if n := location.Nearest(missing.GetSpecifiedName(), names); n != "" {
+			hint = "did you mean --" + n + "?"
+		}
+	}
+	return location.Wrong(hint, "%v", err)
+}
+
+// args checks how many arguments a command has.
+func arguments(n int, form string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) == n {
+			return nil
+		}
+		return location.Wrong("mailhaul help "+c.Name(), "wrong number of arguments (%d): mailhaul %s", len(args), form)
+	}
+}
+
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(unknown)"
+	}
+	return info.Main.Version
+}
+
+// accountFlags are those of commands that log in somewhere.
+func (a *app) accountFlags(f *pflag.FlagSet) {
+	f.StringVar(&a.passwordFile, "password-file", "", "read the password from the first line of `FILE` (mode 0600)")
+	f.StringVar(&a.passwordCommand, "password-command", "", "take the password from the first line that `COMMAND` prints")
+	f.BoolVar(&a.cleartext, "allow-cleartext", false, "let tls=none send the password unencrypted over the network")
+	f.StringArrayVarP(&a.options, "option", "o", nil, "set an option of a location, `NAME=VALUE`; may be repeated")
+}
+
+func (a *app) outputFlags(f *pflag.FlagSet) {
+	f.BoolVarP(&a.quiet, "quiet", "q", false, "say nothing but problems")
+	f.BoolVar(&a.json, "json", false, "print events as JSON, one a line, on standard output")
+}
+
+// env is what plug-ins may use.
+func (a *app) env() location.Env {
+	home, _ := os.UserHomeDir()
+	return location.Env{Secret: a.secret, AllowCleartext: a.cleartext, Home: home}
+}
+
+// withOptions adds those of -o to the location, of several, whose scheme
+// knows them.
+func (a *app) withOptions(locations ...*string) error {
+	sources, sinks := plugins()
+	knows := func(raw, option string) bool {
+		scheme, _, _ := strings.Cut(raw, ":")
+		var options []location.Option
+		if s, ok := sources.Lookup(scheme); ok {
+			options = s.Options
+		}
+		if s, ok := sinks.Lookup(scheme); ok {
+			options = append(options, s.Options...)
+		}
+		for _, o := range options {
+			if o.Name == option {
+				return true
+			}
+		}
+		return false
+	}
+	for _, o := range a.options {
+		name, value, ok := strings.Cut(o, "=")
+		if !ok {
+			return location.Wrong("write -o name=value", "-o %s", o)
+		}
+		var takers []*string
+		for _, l := range locations {
+			if knows(*l, name) {
+				takers = append(takers, l)
+			}
+		}
+		switch len(takers) {
+		case 1:
+			*takers[0] = addOption(*takers[0], name, value)
+		case 0:
+			return location.Wrong("mailhaul help SCHEME lists the options of a kind of location", "-o %s: no location here knows it", o)
+		default:
+			return location.Wrong("write it behind the location that is meant: ?"+o, "-o %s: more than one location knows it", o)
+		}
+	}
+	return nil
+}
+
+func addOption(raw, name, value string) string {
+	sep := "?"
+	if strings.Contains(raw, "?") {
+		sep = "&"
+	}
+	return raw + sep + queryEscape(name) + "=" + queryEscape(value)
+}
+
+// warn and hint speak to the user on standard error.
+func (a *app) warn(format string, args ...any) {
+	fmt.Fprintf(a.err, "mailhaul: warning: %s\n", fmt.Sprintf(format, args...))
+}
+
+func (a *app) hint(text string) {
+	if text != "" {
+		fmt.Fprintf(a.err, "mailhaul: hint: %s\n", text)
+	}
+}
+
+// fail says what went wrong and what to do, and gives the exit code.
+func (a *app) fail(ctx context.Context, err error) int {
+	if errors.Is(err, errUsageShown) {
+		return exitUsage
+	}
+	var i interrupt
+	if errors.As(context.Cause(ctx), &i) && errors.Is(err, context.Canceled) {
+		fmt.Fprintln(a.err, "mailhaul: interrupted; everything read so far is in the archive, run the same command again to go on")
+		return i.code()
+	}
+	code, hint := verdict(err)
+	for _, line := range strings.Split(err.Error(), "\n") {
+		fmt.Fprintf(a.err, "mailhaul: error: %s\n", line)
+	}
+	a.hint(hint)
+	return code
+}
+
+// verdict is the exit code for an error, and what to do about it.
+func verdict(err error) (code int, hint string) {
+	var locked *durable.Locked
+	var hinter interface{ Hint() string }
+	if errors.As(err, &hinter) {
+		hint = hinter.Hint()
+	}
+	switch {
+	case errors.Is(err, location.ErrUsage):
+		return exitUsage, location.Hint(err)
+	case errors.Is(err, mail.ErrLogin):
+		return exitLogin, or(hint, "check user name and password; many providers want an app password for programs like this one")
+	case errors.As(err, &locked):
+		return exitLocked, "wait until that run has ended; a run that died holds no lock"
+	case errors.Is(err, catalog.ErrDamaged):
+		return exitDamaged, "the mail itself is not touched; put the archive's catalog back from a copy, or back up into a new directory"
+	case errors.Is(err, catalog.ErrOtherAccount):
+		return exitUsage, "choose another directory, or give --add-account to keep both accounts in this one"
+	case errors.Is(err, catalog.ErrForeign):
+		return exitFailed, "choose an empty or new directory"
+	case errors.Is(err, catalog.ErrNone):
+		return exitFailed, "name the directory that a backup has written to"
+	case errors.Is(err, catalog.ErrOtherFormat):
+		return exitUsage, "write to it in the format that it has, or choose another directory"
+	case durable.Full(err):
+		return exitFailed, or(hint, "make room and run the same command again: what is stored stays, and it goes on from there")
+	case errors.Is(err, fs.ErrPermission):
+		return exitFailed, or(hint, "check who owns the directory and may write to it")
+	case mail.Temporary(err):
+		return exitLater, or(hint, "try again later; what is stored stays, and the next run goes on from there")
+	}
+	return exitFailed, hint
+}
+
+func or(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,321 @@
+// Package job runs one configured transfer from end to end: open the source,
+// open the archive, bring over what is new, close both. The command line does
+// its work through it, and so will a scheduler.
+//
+// A job is plain data without secrets: it can be written in a file, compared
+// and printed.
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"mailhaul/internal/catalog"
+	"mailhaul/internal/location"
+	"mailhaul/internal/mail"
+	"mailhaul/internal/pipeline"
+	"mailhaul/internal/spool"
+	"mailhaul/sink"
+	"mailhaul/source"
+)
+
+// A Job says what to bring where.
+type Job struct {
+	From, To   string   // locations
+	Folders    []string // patterns; none: all folders
+	Exclude    []string // patterns, stronger than Folders
+	Dedup      string   // "folder", "archive", "off"; empty: what suits the destination
+	AddAccount bool     // let a further account into the archive
+}
+
+// A Runner has what a job needs at run time.
+type Runner struct {
+	Sources *source.Registry
+	Sinks   *sink.Registry
+	Env     location.Env
+	Doing   string // what a second run is told that the archive is locked for
+	Observe func(pipeline.Event)
+}
+
+// Run does the job. The report is valid in any case.
+func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err error) {
+	from, _, err := r.Sources.Check(j.From, r.Env.Home)
+	if err != nil {
+		return report, err
+	}
+	filter, err := newFilter(j.Folders, j.Exclude)
+	if err != nil {
+		return report, err
+	}
+	to, err := r.Sinks.Open(ctx, j.To, r.Env)
+	if err != nil {
+		return report, err
+	}
+	defer func() { err = errors.Join(err, to.Close()) }()
+	home, err := Home(j.To, r.Env, r.Sinks, to)
+	if err != nil {
+		return report, err
+	}
+	dedup, err := dedupOf(j.Dedup, to, home)
+	if err != nil {
+		return report, err
+	}
+	// An archive that is there is locked before anybody is asked for a
+	// password; a new one is made only once the source lets us in.
+	var cat *catalog.Catalog
+	if catalog.Exists(home) {
+		if cat, err = r.admit(ctx, home, from, j); err != nil {
+			return report, err
+		}
+		defer func() { err = errors.Join(err, cat.Close()) }()
+	} else if err := catalog.Vacant(home); err != nil {
+		return report, err
+	}
+	src, err := r.Sources.Open(ctx, j.From, r.Env)
+	if err != nil {
+		return report, err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	if cat == nil {
+		if _, err := src.Folders(ctx); err != nil {
+			return report, err
+		}
+		if cat, err = r.admit(ctx, home, from, j); err != nil {
+			return report, err
+		}
+		defer func() { err = errors.Join(err, cat.Close()) }()
+	}
+	p := &pipeline.Pipeline{
+		Source: src, Sink: to, Catalog: cat, Account: Account(from),
+		Spool:   spool.New(home.StateDir(), spool.Budget),
+		Options: pipeline.Options{Folders: filter.choose, Dedup: dedup},
+		Observe: r.Observe,
+	}
+	report, err = p.Run(ctx)
+	if err == nil {
+		err = filter.unused()
+	}
+	return report, err
+}
+
+// admit opens the catalog and lets the account in.
+func (r *Runner) admit(ctx context.Context, home catalog.Home, from location.Location, j Job) (*catalog.Catalog, error) {
+	cat, err := catalog.Open(ctx, home, true, r.Doing)
+	if err != nil {
+		return nil, err
+	}
+	if err := cat.Admit(ctx, Account(from), j.AddAccount); err != nil {
+		cat.Close()
+		return nil, err
+	}
+	return cat, nil
+}
+
+// Account is the name of a source in the catalog: protocol family, user and
+// host. It is the same with and without TLS.
+func Account(l location.Location) string {
+	if l.Host == "" {
+		return l.Scheme + ":" + l.Path
+	}
+	family := strings.TrimSuffix(l.Scheme, "s")
+	return family + ":" + l.User + "@" + strings.ToLower(l.Hostname())
+}
+
+// Home finds out where the archive of a sink is.
+func Home(raw string, env location.Env, sinks *sink.Registry, s sink.Sink) (catalog.Home, error) {
+	l, _, err := sinks.Check(raw, env.Home)
+	if err != nil {
+		return catalog.Home{}, err
+	}
+	local, ok := s.(sink.Local)
+	if !ok {
+		return catalog.Home{}, location.Wrong("", "%s: not a place for an archive", l)
+	}
+	h := catalog.Home{Format: l.Scheme}
+	h.Dir, h.State = local.Home()
+	var layout []string
+	for _, o := range []string{"layout", "status"} { // options that decide what the bytes look like
+		if v := l.Option.Get(o); v != "" && v != "no" && v != "nested" {
+			layout = append(layout, o+"="+v)
+		}
+	}
+	h.Layout = strings.Join(layout, "&")
+	return h, nil
+}
+
+// Archive opens an archive that is there, whatever its format, by the name of
+// its directory or by a location.
+func (r *Runner) Archive(ctx context.Context, name string) (sink.Sink, *catalog.Catalog, error) {
+	dir := name
+	if l, _, err := r.Sinks.Check(name, r.Env.Home); err == nil && l.Host == "" {
+		dir = l.Path
+	} else if _, serr := os.Stat(name); serr != nil && strings.Contains(name, ":") {
+		return nil, nil, err
+	} else if rest, ok := strings.CutPrefix(name, "~/"); ok && r.Env.Home != "" {
+		dir = filepath.Join(r.Env.Home, rest)
+	}
+	home, err := catalog.Find(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	cat, err := catalog.Open(ctx, home, false, r.Doing)
+	if err != nil {
+		return nil, nil, err
+	}
+	home = cat.Home()
+	raw := home.Format + ":" + home.Dir
+	if home.Layout != "" {
+		raw += "?" + home.Layout
+	}
+	s, err := r.Sinks.Open(ctx, raw, r.Env)
+	if err != nil {
+		cat.Close()
+		return nil, nil, err
+	}
+	return s, cat, nil
+}
+
+// dedupOf is the scope asked for, or what suits the destination: links cost
+// nothing and keep every folder complete; files of many messages are better
+// off complete each.
+func dedupOf(name string, s sink.Sink, h catalog.Home) (pipeline.Dedup, error) {
+	switch name {
+	case "folder":
+		return pipeline.DedupFolder, nil
+	case "archive":
+		return pipeline.DedupArchive, nil
+	case "off":
+		return pipeline.DedupOff, nil
+	case "":
+		if h.Format == "maildir" {
+			return pipeline.DedupArchive, nil
+		}
+		return pipeline.DedupFolder, nil
+	}
+	return 0, location.Wrong("it is folder, archive or off", "--dedup %s", name)
+}
+
+// ErrNoFolder is returned when a pattern fits no folder.
+var ErrNoFolder = errors.New("no such folder")
+
+// A filter chooses folders by patterns.
+type filter struct {
+	in, out []pattern
+	seen    []mail.Path
+}
+
+func newFilter(in, out []string) (*filter, error) {
+	f := &filter{}
+	for _, s := range in {
+		f.in = append(f.in, pattern{text: s})
+	}
+	for _, s := range out {
+		f.out = append(f.out, pattern{text: s})
+	}
+	for _, p := range append(f.in, f.out...) {
+		if strings.Trim(p.text, "/") == "" {
+			return nil, location.Wrong("write the folder as 'mailhaul folders' shows it; * fits any letters but /, ** fits those too", "an empty folder pattern")
+		}
+	}
+	return f, nil
+}
+
+func (f *filter) choose(folder source.Folder) (mail.Path, bool) {
+	f.seen = append(f.seen, folder.Path)
+	chosen := len(f.in) == 0
+	for i := range f.in {
+		chosen = f.in[i].fits(folder.Path) || chosen
+	}
+	for i := range f.out {
+		if f.out[i].fits(folder.Path) {
+			chosen = false
+		}
+	}
+	return folder.Path, chosen
+}
+
+// unused names a pattern that fitted nothing: probably a slip.
+func (f *filter) unused() error {
+	var names []string
+	for _, p := range f.seen {
+		names = append(names, string(p))
+	}
+	for _, p := range append(append([]pattern(nil), f.in...), f.out...) {
+		if p.used {
+			continue
+		}
+		hint := "'mailhaul folders' lists what there is"
+		if n := location.Nearest(p.text, names); n != "" {
+			hint = "did you mean " + mail.Clean(n) + "?"
+		}
+		return &patternError{p.text, hint}
+	}
+	return nil
+}
+
+type patternError struct{ pattern, hint string }
+
+func (e *patternError) Error() string {
+	return fmt.Sprintf("%s: %v", mail.Clean(e.pattern), ErrNoFolder)
+}
+func (e *patternError) Unwrap() error { return ErrNoFolder }
+func (e *patternError) Hint() string  { return e.hint }
+
+// A pattern fits a folder and everything below it. "*" stands for any letters
+// within one level, "**" for any at all, "?" for one letter.
+type pattern struct {
+	text string
+	used bool
+}
+
+func (p *pattern) fits(path mail.Path) bool {
+	text := strings.Trim(p.text, "/")
+	for at := path; at != ""; at = at.Parent() {
+		if glob(text, string(at)) || strings.EqualFold(text, string(mail.Inbox)) && at == mail.Inbox {
+			p.used = true
+			return true
+		}
+	}
+	return false
+}
+
+func glob(pattern, name string) bool {
+	for pattern != "" {
+		switch {
+		case strings.HasPrefix(pattern, "**"):
+			for i := 0; i <= len(name); i++ {
+				if glob(pattern[2:], name[i:]) {
+					return true
+				}
+			}
+			return false
+		case pattern[0] == '*':
+			for i := 0; i <= len(name); i++ {
+				if glob(pattern[1:], name[i:]) {
+					return true
+				}
+				if i < len(name) && name[i] == '/' {
+					break
+				}
+			}
+			return false
+		case name == "":
+			return false
+		case pattern[0] == '?' && name[0] != '/':
+			n := 1
+			for n < len(name) && name[n]&0xc0 == 0x80 { // one letter of several bytes
+				n++
+			}
+			pattern, name = pattern[1:], name[n:]
+		case pattern[0] == name[0]:
+			pattern, name = pattern[1:], name[1:]
+		default:
+			return false
+		}
+	}
+	return name == ""
+}
