@@ -262,11 +262,13 @@ func (c *Conn) folder(op string, err error) error {
 	}
 	e := &mail.Error{Op: op, Scope: mail.ScopeFolder, Temporary: true, Err: err}
 	var s *Status
-	switch {
-	case errors.Is(err, ErrVerb):
+	if errors.As(err, &s) {
+		e.After = s.Wait()
+		// A farewell is no answer: the line is gone, the folder is not.
+		e.Temporary = c.broken() != nil || s.temporary()
+	}
+	if errors.Is(err, ErrVerb) {
 		e.Scope, e.Temporary = mail.ScopeAccount, false
-	case c.broken() == nil && errors.As(err, &s):
-		e.Temporary = s.temporary()
 	}
 	return e
 }
@@ -275,5 +277,10 @@ func (c *Conn) folder(op string, err error) error {
 func account(op string, err error) error {
 	hard := errors.Is(err, netconn.ErrCertificate) || errors.Is(err, ErrSecurity) ||
 		errors.Is(err, mail.ErrLogin) || errors.Is(err, ErrVerb)
-	return &mail.Error{Op: op, Scope: mail.ScopeAccount, Temporary: !hard, Err: err}
+	e := &mail.Error{Op: op, Scope: mail.ScopeAccount, Temporary: !hard, Err: err}
+	var s *Status
+	if errors.As(err, &s) {
+		e.After = s.Wait()
+	}
+	return e
 }

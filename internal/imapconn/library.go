@@ -29,6 +29,7 @@ type library struct {
 	cond    sync.Cond
 	pending map[string]string // its tags without answer, and their verbs
 	due     bool              // the greeting is still to come
+	owes    bool              // it owes the server the answer to a challenge
 	closed  bool
 
 	out  []byte // what is left of the response that it reads
@@ -67,6 +68,13 @@ func (l *library) idle() bool {
 	return !l.due && len(l.pending) == 0
 }
 
+func (l *library) owe(yes bool) {
+	l.mu.Lock()
+	l.owes = yes
+	l.mu.Unlock()
+	l.cond.Broadcast()
+}
+
 func (l *library) close() {
 	l.mu.Lock()
 	l.closed = true
@@ -77,13 +85,17 @@ func (l *library) close() {
 func (l *library) Read(p []byte) (int, error) {
 	for len(l.out) == 0 {
 		l.mu.Lock()
-		for !l.closed && !l.due && len(l.pending) == 0 {
+		for !l.closed && l.c.broken() == nil && (l.owes || !l.due && len(l.pending) == 0) {
 			l.cond.Wait()
 		}
 		closed := l.closed
 		l.mu.Unlock()
 		if closed {
 			return 0, net.ErrClosed
+		}
+		// After an error go-imap tries once more before it gives up.
+		if err := l.c.broken(); err != nil {
+			return 0, err
 		}
 		if err := l.receive(); err != nil {
 			return 0, l.c.fail(err)
@@ -108,7 +120,11 @@ func (l *library) receive() error {
 		return nil
 	case line[0] == '+':
 		if l.c.guard.waits.Load() {
-			l.c.guard.waits.Store(l.c.guard.sasl.Load())
+			// go-imap misses what comes after a challenge and before its
+			// answer, be it a refusal or the end, and waits for ever.
+			sasl := l.c.guard.sasl.Load()
+			l.c.guard.waits.Store(sasl)
+			l.owe(sasl)
 			l.out = append(bytes.Clone(line), "\r\n"...)
 		}
 		return nil
@@ -217,12 +233,22 @@ func (l *library) Write(p []byte) (int, error) {
 	if l.c.open > 0 {
 		return 0, errors.New("imapconn: two users at once")
 	}
+	// What is written to a line that is closed must not seem to succeed: its
+	// reader is gone, and nobody would tell go-imap that no answer will come.
+	if err := l.c.broken(); err != nil {
+		return 0, err
+	}
+	l.owe(false) // before the write: the next challenge may come within it
 	return l.c.guard.Write(p)
 }
 
+// Close is go-imap giving up. Where that is not our doing it has met an answer
+// at the wrong moment, such as a login that ends well in the middle of its
+// password.
 func (l *library) Close() error {
+	l.c.fail(fmt.Errorf("%w: it came at the wrong moment", errSyntax))
 	l.close()
-	return l.c.nc.Close()
+	return nil
 }
 
 func (l *library) LocalAddr() net.Addr              { return l.c.nc.LocalAddr() }

@@ -206,7 +206,7 @@ func unquote(b []byte) []byte {
 func parseCounts(line []byte) (box string, c Counts, ok bool) {
 	c = Counts{-1, -1, -1, -1, -1}
 	line = bytes.TrimRight(line, " ")
-	open := bytes.LastIndexByte(line, '(')
+	open := lastList(line)
 	if open <= 0 {
 		return "", c, false
 	}
@@ -218,16 +218,35 @@ func parseCounts(line []byte) (box string, c Counts, ok bool) {
 			return s.skip()
 		}
 		n, err := s.number()
+		if err != nil {
+			return s.skip()
+		}
 		if v := int64(n); v >= 0 {
 			c.set(w, v)
 		}
-		return err
+		return nil
 	})
 	raw := bytes.TrimRight(line[:open], " ")
 	if len(raw) >= 2 && raw[0] == '"' && raw[len(raw)-1] == '"' {
 		raw = unquote(raw[1 : len(raw)-1])
 	}
 	return string(raw), c, err == nil
+}
+
+// lastList finds the bracket that the last one on the line closes.
+func lastList(line []byte) int {
+	depth := 0
+	for i := len(line) - 1; i > 0; i-- {
+		switch line[i] {
+		case ')':
+			depth++
+		case '(':
+			if depth--; depth == 0 {
+				return i
+			}
+		}
+	}
+	return -1
 }
 
 func (c *Counts) set(item string, v int64) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"time"
 
 	"mailhaul/internal/mail"
 )
@@ -96,6 +97,20 @@ func (s *Status) Busy() bool {
 		}
 	}
 	return false
+}
+
+// Wait is how long the server asks to wait, as Exchange does in its text:
+// "Suggested Backoff Time: 299961 milliseconds".
+func (s *Status) Wait() time.Duration {
+	_, rest, ok := strings.Cut(strings.ToLower(s.Text), "backoff time: ")
+	if !ok {
+		return 0
+	}
+	n, unit := digits([]byte(rest))
+	if n > uint64(time.Hour/time.Millisecond) || !bytes.HasPrefix(unit, []byte(" millisecond")) {
+		return 0
+	}
+	return time.Duration(n) * time.Millisecond
 }
 
 var busyWords = []string{
