@@ -77,7 +77,7 @@ func (a *account) borrow(ctx context.Context) (c *imapconn.Conn, fresh bool, err
 	}
 }
 
-var errClosed = errors.New("the account is closed")
+var errClosed = errors.New("it is closed")
 
 // shrink gives up the token for a connection that failed with err. When the
 // server only wants fewer connections, and there is one that will be returned,
@@ -170,6 +170,6 @@ func in(path mail.Path, err error) error {
 	if err == nil || !errors.As(err, &e) {
 		return err
 	}
-	return &mail.Error{Op: e.Op, Scope: e.Scope, Temporary: e.Temporary,
+	return &mail.Error{Op: e.Op, Scope: e.Scope, Temporary: e.Temporary, After: e.After,
 		Err: fmt.Errorf("%s: %w", mail.Clean(string(path)), translate(e.Err))}
 }

@@ -24,6 +24,10 @@ const mostOpen = 4
 // and then the refusal is told.
 func (m *mailbox) Fetch(ctx context.Context, next func(wait bool) []source.Entry) iter.Seq2[*source.Message, error] {
 	return func(yield func(*source.Message, error) bool) {
+		if m.c == nil {
+			yield(nil, in(m.path, wrap("fetch", mail.ScopeFolder, errClosed)))
+			return
+		}
 		f := fetcher{m: m, b: m.c.Bodies(ctx), next: next, yield: yield,
 			wanted: map[uint32]source.Entry{}, groups: map[string][]uint32{}}
 		defer f.b.End()
@@ -127,7 +131,7 @@ func (f *fetcher) done(d *imapconn.Done) error {
 		return wrap("fetch", mail.ScopeFolder, fmt.Errorf("an answer to no question of ours"))
 	}
 	if d.Status.Type != "OK" && d.Status.Busy() {
-		return wrap("fetch", mail.ScopeFolder, &d.Status)
+		return &mail.Error{Op: "fetch", Scope: mail.ScopeFolder, Temporary: true, After: d.Status.Wait(), Err: &d.Status}
 	}
 	for _, uid := range uids {
 		e, missing := f.wanted[uid]

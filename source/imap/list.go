@@ -29,9 +29,14 @@ const (
 func (m *mailbox) List(ctx context.Context, since source.Cursor) iter.Seq2[source.Entry, error] {
 	return func(yield func(source.Entry, error) bool) {
 		m.listing = source.Listing{}
+		if m.c == nil {
+			yield(source.Entry{}, in(m.path, wrap("list", mail.ScopeFolder, errClosed)))
+			return
+		}
 		l := lister{m: m, ctx: ctx, yield: yield}
 		now := state{uint64(m.box.Validity), uint64(m.box.Next), m.box.Exists, m.box.ModSeq}
 		err := l.check(since, now)
+		m.listing.Partial = l.partial
 		if err == nil && m.box.Exists > 0 {
 			err = l.run()
 		}
