@@ -133,7 +133,7 @@ func (b *Bodies) take() (bool, error) {
 	if err := b.c.openItems(); err != nil {
 		return false, err
 	}
-	n, more, err := b.c.items(&b.it)
+	n, more, err := b.c.items(&b.it, false)
 	switch {
 	case err != nil:
 		return false, err
@@ -207,7 +207,7 @@ func (b *Bodies) closeResponse() error {
 	if err := b.c.scan.next(); err != nil {
 		return err
 	}
-	_, more, err := b.c.items(&b.it)
+	_, more, err := b.c.items(&b.it, true)
 	switch {
 	case err != nil:
 		return err

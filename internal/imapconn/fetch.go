@@ -76,8 +76,8 @@ func (c *Conn) read(r response, it *Item) error {
 	if err := c.openItems(); err != nil {
 		return err
 	}
-	for {
-		n, more, err := c.items(it)
+	for behind := false; ; behind = true {
+		n, more, err := c.items(it, behind)
 		if err != nil || !more {
 			return err
 		}
@@ -100,8 +100,15 @@ func (c *Conn) openItems() error {
 // items reads items up to the end of the response, or up to the literal that
 // holds the body, which the caller takes from the wire; then it calls scan.next
 // and items again.
-func (c *Conn) items(it *Item) (body int64, more bool, err error) {
+//
+// Behind a body only items that are known may come: where a server has sent
+// fewer bytes than it announced we stand in the middle of what followed, and
+// that must not pass for an item of a kind yet to be invented.
+func (c *Conn) items(it *Item, behind bool) (body int64, more bool, err error) {
 	s := &c.scan
+	if behind && s.peek() != ' ' && s.peek() != ')' {
+		return 0, false, s.wrong("neither blank nor bracket behind a body")
+	}
 	for {
 		s.spaces()
 		if s.take(')') {
@@ -156,12 +163,24 @@ func (c *Conn) items(it *Item) (body int64, more bool, err error) {
 			it.HasLabel = true
 			err = c.labels(it)
 		default:
+			if behind && !isItem(w) {
+				return 0, false, s.wrong("no item behind a body")
+			}
 			err = s.skip()
 		}
 		if err != nil {
 			return 0, false, err
 		}
 	}
+}
+
+// isItem knows the items that we do not read.
+func isItem(w []byte) bool {
+	switch string(w) {
+	case "THREADID", "SAVEDATE", "PREVIEW", "RFC822.HEADER", "ENVELOPE", "BODYSTRUCTURE", "BODY":
+		return true
+	}
+	return bytes.HasPrefix(w, []byte("X-"))
 }
 
 func (c *Conn) uid(it *Item) error {
