@@ -49,6 +49,9 @@ func newAccount(o imapconn.Options, connections int, top mail.Path) *account {
 // use. An idle one may have died meanwhile: fresh tells which kind it is.
 func (a *account) borrow(ctx context.Context) (c *imapconn.Conn, fresh bool, err error) {
 	for {
+		if a.isClosed() {
+			return nil, false, wrap("connect", mail.ScopeAccount, errClosed)
+		}
 		select {
 		case <-a.tokens:
 		case <-ctx.Done():
@@ -80,8 +83,7 @@ func (a *account) borrow(ctx context.Context) (c *imapconn.Conn, fresh bool, err
 var errClosed = errors.New("it is closed")
 
 // shrink gives up the token for a connection that failed with err. When the
-// server only wants fewer connections, and there is one that will be returned,
-// the token is gone for good and the answer is true: wait for another.
+// server only wants fewer connections, and there is another one, the token is gone for good and the answer is true: wait for another.
 func (a *account) shrink(ctx context.Context, err error) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -89,8 +91,8 @@ func (a *account) shrink(ctx context.Context, err error) bool {
 	if errors.Is(err, mail.ErrLogin) {
 		a.refused = err
 	}
-	if errors.Is(err, imapconn.ErrBusy) && ctx.Err() == nil && a.using > 0 {
-		a.few(a.using, err)
+	if have := a.using + len(a.idle); errors.Is(err, imapconn.ErrBusy) && ctx.Err() == nil && have > 0 {
+		a.few(have, err)
 		return true
 	}
 	a.tokens <- struct{}{}
