@@ -220,6 +220,31 @@ func TestWalkLarge(t *testing.T) {
 	}
 }
 
+func TestCut(t *testing.T) {
+	for _, text := range []string{"", "a\n", ">From b\n\n", "From \nFrom \n"} {
+		whole := string(record(t, text, 100, false, nil))
+		for _, rest := range []string{"", "Fr", "From ann@exa", "\x00\x00\x00", "\n", "x\n\n"} {
+			file := whole + rest
+			for rec, err := range Walk(strings.NewReader(file), 0, int64(len(file))) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				cut, ok, err := rec.Cut(int64(len(text)))
+				if err != nil || !ok || cut.Length != int64(len(whole)) {
+					t.Fatalf("%q: %+v, %v, %v", file, cut, ok, err)
+				}
+				if got, _ := io.ReadAll(cut.Text()); string(got) != text {
+					t.Fatalf("%q: text is %q", file, got)
+				}
+				if _, ok, _ := rec.Cut(int64(len(file))); ok {
+					t.Fatalf("%q: cut behind its end", file)
+				}
+				break
+			}
+		}
+	}
+}
+
 func TestAt(t *testing.T) {
 	file := line + "a\n\n" + line + "b\n\n"
 	for _, c := range []struct{ at, n int64 }{{1, 10}, {0, 3}, {1000, 10}, {-1, 5}} {
@@ -264,14 +289,14 @@ func FuzzRecord(f *testing.F) {
 		if i != len(texts) {
 			t.Fatalf("%d records in %q", i, file.Bytes())
 		}
-		if got := count(t, file.Bytes()); got != i {
+		if got := opinion(t, file.Bytes()); got != i {
 			t.Fatalf("go-mbox counts %d messages in %q", got, file.Bytes())
 		}
 	})
 }
 
-// count is go-mbox's opinion.
-func count(t *testing.T, file []byte) int {
+// opinion is go-mbox's opinion.
+func opinion(t *testing.T, file []byte) int {
 	r := gombox.NewReader(bytes.NewReader(file))
 	for n := 0; ; n++ {
 		m, err := r.NextMessage()

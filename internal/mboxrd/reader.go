@@ -40,6 +40,42 @@ func (r Record) Text() io.Reader {
 	return &unquoter{r: io.NewSectionReader(r.r, r.from, r.to-r.from)}
 }
 
+// Cut gives the record that ends behind so many bytes of text, as if the
+// separator of another one followed there. It reports false when no empty line
+// does. So a whole message is told from what a process that died, or a power
+// cut, has left behind it.
+func (r Record) Cut(text int64) (Record, bool, error) {
+	var quoted count
+	q := quoter{w: &quoted, start: true}
+	n, err := io.Copy(writer(q.write), io.LimitReader(r.Text(), text))
+	if err == nil {
+		err = q.flush()
+	}
+	if err != nil || n < text {
+		return r, false, err
+	}
+	r.to = r.from + int64(quoted)
+	r.Length = r.to + 1 - r.Offset
+	var end [1]byte
+	if _, err := r.r.ReadAt(end[:], r.to); err != nil && err != io.EOF {
+		return r, false, err
+	}
+	r.Whole = end[0] == '\n'
+	return r, r.Whole, nil
+}
+
+// A count counts what is written to it.
+type count int64
+
+func (c *count) Write(p []byte) (int, error) {
+	*c += count(len(p))
+	return len(p), nil
+}
+
+type writer func(p []byte) error
+
+func (w writer) Write(p []byte) (int, error) { return len(p), w(p) }
+
 // Raw reads the record as it lies in the file.
 func (r Record) Raw() io.Reader { return io.NewSectionReader(r.r, r.Offset, r.Length) }
 
@@ -87,7 +123,7 @@ func (r *Record) body(line int) error {
 		r.to--
 	}
 	// Most texts are told by their first bytes.
-	for _, look := range []int64{int64(len(statusFields[0])), mostStatus} {
+	for _, look := range []int64{int64(len(statusFields[0])), MostStatus} {
 		head := make([]byte, min(look, r.to-r.from))
 		n, err := r.r.ReadAt(head, r.from)
 		if err != nil && err != io.EOF {

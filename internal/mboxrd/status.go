@@ -7,9 +7,9 @@ import (
 	"mailhaul/internal/mail"
 )
 
-// mostStatus is how long a status block may be. Keywords that do not fit are
+// MostStatus is how long a status block may be, in bytes. Keywords that do not fit are
 // left out of it; the catalog has them.
-const mostStatus = 4096
+const MostStatus = 4096
 
 var statusFields = [...]string{"Status: ", "X-Status: ", "X-Keywords: "}
 
@@ -41,7 +41,7 @@ func appendStatus(dst []byte, flags mail.Flags) []byte {
 		dst = append(dst, '\n')
 	}
 	dst = append(dst, statusFields[2]...)
-	for i, left := 0, mostStatus-256; i < len(flags); i++ {
+	for i, left := 0, MostStatus-256; i < len(flags); i++ {
 		word := string(flags[i])
 		left -= len(word) + 1
 		if !strings.HasPrefix(word, `\`) && strings.IndexFunc(word, unfit) < 0 && left > 0 {
@@ -58,7 +58,7 @@ func unfit(r rune) bool { return r <= ' ' || r == 0x7f }
 // More says that b ends before that is decided.
 func statusBlock(b []byte) (n int, more bool) {
 	whole := len(b)
-	b = b[:min(whole, mostStatus)]
+	b = b[:min(whole, MostStatus)]
 	for i, field := range statusFields {
 		k := min(len(field), len(b)-n)
 		if string(b[n:n+k]) != field[:k] {
@@ -74,7 +74,7 @@ func statusBlock(b []byte) (n int, more bool) {
 			return 0, false
 		}
 		if end < 0 {
-			return 0, len(b) < mostStatus
+			return 0, len(b) < MostStatus
 		}
 		n += k + end + 1
 	}

@@ -92,7 +92,7 @@ func (w *Writer) peek(p []byte) (int, error) {
 			return 0, nil
 		}
 	}
-	took := min(len(p), mostStatus-len(w.look))
+	took := min(len(p), MostStatus-len(w.look))
 	w.look = append(w.look, p[:took]...)
 	n, more := statusBlock(w.look)
 	if more {
