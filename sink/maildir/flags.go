@@ -1,0 +1,91 @@
+package maildir
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"mailhaul/internal/mail"
+	"mailhaul/internal/maildirname"
+	"mailhaul/sink"
+)
+
+// SetFlags implements sink.Flagger by renaming. Letters that stand for no flag
+// we know are kept.
+func (f *folder) SetFlags(ctx context.Context, at []sink.Place, flags []mail.Flags) error {
+	f.hasWords = f.hasWords && f.marked // Dovecot may have added some
+	for _, set := range flags {
+		if err := f.learn(set); err != nil {
+			return fail("flag", mail.ScopeFolder, err)
+		}
+	}
+	if err := f.tell(); err != nil {
+		return fail("flag", mail.ScopeRun, err)
+	}
+	for i, p := range at {
+		err := ctx.Err()
+		if err == nil {
+			err = f.setFlags(string(p), flags[i])
+		}
+		if err != nil {
+			return fail("flag", mail.ScopeFolder, err)
+		}
+	}
+	return fail("flag", mail.ScopeRun, f.syncNames())
+}
+
+func (f *folder) setFlags(unique string, flags mail.Flags) error {
+	for try := 0; ; try++ {
+		file, _, err := f.store.find(unique)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		dir, base := file[:3], file[4:]
+		old := maildirname.Parse(base)
+		if dir == "cur" {
+			old.Has = true
+		}
+		name := old.With(flags, f.words)
+		to := name.Dir() + "/" + name.String()
+		if to == file {
+			return nil
+		}
+		err = f.store.dir.Rename(file, to)
+		if errors.Is(err, fs.ErrNotExist) && try < 3 {
+			continue // renamed by another program just now
+		}
+		if err != nil {
+			return err
+		}
+		// The old name must be gone as durably as the new one is there.
+		f.touched[0] = f.touched[0] || dir == "cur"
+		f.touched[1] = f.touched[1] || dir == "new"
+		f.touch(name)
+		return nil
+	}
+}
+
+// Remove implements sink.Remover.
+func (f *folder) Remove(ctx context.Context, at []sink.Place) error {
+	for _, p := range at {
+		file, _, err := f.store.find(string(p))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err == nil {
+			err = f.store.dir.Remove(file)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fail("remove", mail.ScopeFolder, err)
+		}
+		f.touched[0] = f.touched[0] || file[:3] == "cur"
+		f.touched[1] = f.touched[1] || file[:3] == "new"
+	}
+	return fail("remove", mail.ScopeRun, f.syncNames())
+}

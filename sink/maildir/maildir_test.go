@@ -1,0 +1,25 @@
+package maildir_test
+
+import (
+	"log/slog"
+	"testing"
+
+	"mailhaul/sink"
+	"mailhaul/sink/maildir"
+	"mailhaul/sink/sinktest"
+)
+
+func TestContract(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		opt  maildir.Options
+	}{
+		{"nested", maildir.Options{}},
+		{"dotted", maildir.Options{Dotted: true}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.opt.Log = slog.New(slog.DiscardHandler)
+			sinktest.Run(t, func(t *testing.T, dir string) sink.Sink { return maildir.New(dir, c.opt) })
+		})
+	}
+}

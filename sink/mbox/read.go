@@ -1,0 +1,100 @@
+package mbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"strconv"
+	"strings"
+
+	"mailhaul/internal/mail"
+	"mailhaul/internal/mboxrd"
+	"mailhaul/sink"
+)
+
+// Read implements sink.Reader.
+func (f *folder) Read(ctx context.Context, at sink.Place) (io.ReadCloser, error) {
+	r, err := f.reader()
+	if err != nil {
+		return nil, fail("read", mail.ScopeFolder, err)
+	}
+	o, l, _ := strings.Cut(string(at), "+")
+	offset, err := strconv.ParseInt(o, 10, 64)
+	length, err2 := strconv.ParseInt(l, 10, 64)
+	if err != nil || err2 != nil || offset < 0 || length <= 0 {
+		return nil, f.gone(at, errors.New("place is none of ours"))
+	}
+	rec, err := mboxrd.At(r, offset, length)
+	if err == nil && !rec.Whole {
+		err = mboxrd.ErrNone
+	}
+	if errors.Is(err, mboxrd.ErrNone) {
+		return nil, f.gone(at, err)
+	}
+	if err != nil {
+		return nil, fail("read", mail.ScopeMessage, err)
+	}
+	return io.NopCloser(rec.Text()), ctx.Err()
+}
+
+// gone is the error for a place where no message is.
+func (f *folder) gone(at sink.Place, err error) error {
+	return &mail.Error{Op: "read", Scope: mail.ScopeMessage,
+		Err: fmt.Errorf("%s at %s: %w: %w", f.root.Path(f.name), string(at), err, fs.ErrNotExist)}
+}
+
+// Scan implements sink.Scanner. Other is the digest without what other mail
+// programs add to a message when they rewrite the file, and with CRLF folded.
+func (f *folder) Scan(ctx context.Context, full bool) iter.Seq2[sink.Found, error] {
+	return func(yield func(sink.Found, error) bool) {
+		r, err := f.reader()
+		if err == nil {
+			var fi fs.FileInfo
+			if fi, err = r.Stat(); err == nil {
+				err = f.scan(ctx, r, fi.Size(), full, yield)
+			}
+		}
+		if err != nil && err != errStop {
+			yield(sink.Found{}, fail("scan", mail.ScopeFolder, err))
+		}
+	}
+}
+
+var errStop = errors.New("nobody wants more")
+
+func (f *folder) scan(ctx context.Context, r io.ReaderAt, size int64, full bool, yield func(sink.Found, error) bool) error {
+	read := newDigester()
+	for rec, err := range mboxrd.Walk(r, 0, size) {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		if rec.Stray {
+			f.sink.opt.Log.Warn("no message", "mailbox", f.root.Path(f.name), "bytes", rec.Length)
+			continue
+		}
+		found := sink.Found{Place: place(rec.Offset, rec.Length), Size: rec.Length, Date: rec.Date, Flags: rec.Flags}
+		if full {
+			text, err := read.record(rec)
+			if err != nil {
+				return err
+			}
+			found.Digest, found.Size = text.sum, text.size
+			if found.Other, err = read.bare(rec); err != nil {
+				return err
+			}
+			if found.Other == found.Digest {
+				found.Other = mail.Digest{}
+			}
+		}
+		if !yield(found, nil) {
+			return errStop
+		}
+	}
+	return nil
+}

@@ -1,0 +1,591 @@
+// Package sinktest is the suite that every sink must pass: the contract of
+// package sink, with nasty messages, bodies that break off, death at every
+// step and a fault at every step.
+//
+// A sink's own test is a few lines:
+//
+//	func TestContract(t *testing.T) {
+//		sinktest.Run(t, func(t *testing.T, dir string) sink.Sink {
+//			return mbox.New(dir, mbox.Options{})
+//		})
+//	}
+package sinktest
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"mailhaul/internal/mail"
+	"mailhaul/sink"
+)
+
+// An Opener opens the sink whose mail lies in dir, as often as it is asked.
+type Opener func(t *testing.T, dir string) sink.Sink
+
+// Run runs the suite. It runs the test binary again, as processes that die:
+// nothing that cannot be done twice may come before it in the test.
+func Run(t *testing.T, open Opener) {
+	if os.Getenv(envDeath) != "" {
+		die(t, open)
+		return
+	}
+	for _, c := range []struct {
+		name string
+		test func(t *testing.T, open Opener)
+	}{
+		{"folders", testFolders},
+		{"messages", testMessages},
+		{"bad bodies", testBadBodies},
+		{"cancel", testCancel},
+		{"recover", testRecover},
+		{"abandon", testAbandon},
+		{"twins", testTwins},
+		{"state", testState},
+		{"places", testPlaces},
+		{"flags", testFlags},
+		{"links", testLinks},
+		{"remove", testRemove},
+		{"modes", testModes},
+		{"death", testDeath},
+		{"death twice", testPairs},
+		{"faults", testFaults},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.test(t, open) })
+	}
+}
+
+var ctx = context.Background()
+
+const inbox = mail.Inbox
+
+// folder opens a folder of a sink of its own.
+func folder(t *testing.T, open Opener) (sink.Sink, sink.Folder) {
+	t.Helper()
+	s := open(t, t.TempDir())
+	t.Cleanup(func() { s.Close() })
+	return s, openFolder(t, s, inbox)
+}
+
+func openFolder(t *testing.T, s sink.Sink, p mail.Path) sink.Folder {
+	t.Helper()
+	f, err := s.Open(ctx, p, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// store puts messages in one batch and wants every one of them stored.
+func store(t *testing.T, f sink.Folder, ms []*sink.Message) (sink.Mark, []sink.Place) {
+	t.Helper()
+	mark, err := f.Mark(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range ms {
+		if err := f.Put(ctx, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rs, err := f.Sync(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(rs) != len(ms) {
+		t.Fatalf("%d results for %d messages", len(rs), len(ms))
+	}
+	places := make([]sink.Place, len(rs))
+	for i, r := range rs {
+		if r.Err != nil || r.Place == "" {
+			t.Fatalf("%s: %q, %v", ms[i].Name, r.Place, r.Err)
+		}
+		places[i] = r.Place
+	}
+	return mark, places
+}
+
+func wants(ms []*sink.Message) []sink.Want {
+	ws := make([]sink.Want, len(ms))
+	for i, m := range ms {
+		ws[i] = m.Want
+	}
+	return ws
+}
+
+// read reads a stored message, and wants its text to be that of m.
+func read(t *testing.T, f sink.Folder, m *sink.Message, at sink.Place) {
+	t.Helper()
+	r, err := f.(sink.Reader).Read(ctx, at)
+	if err != nil {
+		t.Fatalf("%s: %v", m.Name, err)
+	}
+	defer r.Close()
+	got, err := io.ReadAll(iotest.HalfReader(r))
+	if err != nil {
+		t.Fatalf("%s: %v", m.Name, err)
+	}
+	if want := textOf(t, m); !bytes.Equal(got, want) {
+		t.Fatalf("%s: read %.200q, want %.200q", m.Name, got, want)
+	}
+}
+
+func textOf(t *testing.T, m *sink.Message) []byte {
+	t.Helper()
+	r, err := m.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	text, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// scan wants the folder to hold exactly ms, at these places where they are
+// known.
+func scan(t *testing.T, f sink.Folder, ms []*sink.Message, places []sink.Place) {
+	t.Helper()
+	sc, ok := f.(sink.Scanner)
+	if !ok {
+		return
+	}
+	for _, full := range []bool{true, false} {
+		left := map[mail.Digest]int{}
+		at := map[sink.Place]*sink.Message{}
+		for i, m := range ms {
+			left[m.Digest]++
+			if places != nil {
+				at[places[i]] = m
+			}
+		}
+		n := 0
+		for found, err := range sc.Scan(ctx, full) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+			m := at[found.Place]
+			if places != nil && m == nil {
+				t.Fatalf("scan found something at %q", found.Place)
+			}
+			if !full {
+				continue
+			}
+			if left[found.Digest]--; left[found.Digest] < 0 {
+				t.Fatalf("scan found %s once too often at %q", found.Digest, found.Place)
+			}
+			if m != nil && (found.Digest != m.Digest || found.Size != m.Text || !found.Date.Equal(m.Date)) {
+				t.Fatalf("%s: found %+v", m.Name, found)
+			}
+		}
+		if n != len(ms) {
+			t.Fatalf("scan found %d messages, want %d", n, len(ms))
+		}
+	}
+}
+
+func testFolders(t *testing.T, open Opener) {
+	s := open(t, t.TempDir())
+	defer s.Close()
+	paths := []mail.Path{"INBOX", "INBOX/a", "Work", "Work/Projects", "Deep/er/still",
+		mail.Join("a/b", ".."), mail.Join("cur"), mail.Join("Entwürfe", "a.b"), mail.Join("x\r\n\x1b[2J\xff"), mail.Join(strings.Repeat("ü", 99))}
+	for _, p := range paths {
+		if f, err := s.Open(ctx, p, false); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%q opened as %v, %v though it is missing", p, f, err)
+		}
+	}
+	for _, p := range paths {
+		f, err := s.Open(ctx, p, true)
+		if err != nil {
+			t.Errorf("%q: %v", p, err)
+			continue
+		}
+		f.Close()
+		if f, err = s.Open(ctx, p, false); err != nil {
+			t.Errorf("%q: %v", p, err)
+			continue
+		}
+		scan(t, f, nil, nil)
+		f.Close()
+	}
+	l, ok := s.(sink.Lister)
+	if !ok {
+		return
+	}
+	got, err := l.Folders(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(paths)
+	slices.Sort(got)
+	if !slices.Equal(got, paths) {
+		t.Errorf("listed %q, want %q", got, paths)
+	}
+}
+
+func testMessages(t *testing.T, open Opener) {
+	s, f := folder(t, open)
+	ms := messages(t)
+	_, places := store(t, f, ms)
+	scan(t, f, ms, places)
+	// Once more through another sink, as another run would.
+	f.Close()
+	s.Close()
+	f = openFolder(t, s, inbox)
+	for i := range ms {
+		read(t, f, ms[i], places[i])
+	}
+	for i := range slices.Backward(ms) {
+		read(t, f, ms[i], places[i])
+	}
+	more := few(t, "more", 3)
+	_, morePlaces := store(t, f, more)
+	scan(t, f, append(ms, more...), append(places, morePlaces...))
+}
+
+func testBadBodies(t *testing.T, open Opener) {
+	errBody := errors.New("body broke off")
+	bad := map[string]func(text []byte) (io.ReadCloser, error){
+		"does not open": func([]byte) (io.ReadCloser, error) { return nil, errBody },
+		"breaks off": func(text []byte) (io.ReadCloser, error) {
+			return io.NopCloser(io.MultiReader(bytes.NewReader(text[:len(text)/2]), iotest.ErrReader(errBody))), nil
+		},
+		"is short": func(text []byte) (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(text[:len(text)/2])), nil
+		},
+		"is long": func(text []byte) (io.ReadCloser, error) {
+			return io.NopCloser(io.MultiReader(bytes.NewReader(text), strings.NewReader("more\n"))), nil
+		},
+	}
+	for name, openBody := range bad {
+		for _, size := range []int{10, 1 << 20} {
+			t.Run(name, func(t *testing.T) {
+				_, f := folder(t, open)
+				good := few(t, "good", 2)
+				m := letter("bad", strings.Repeat("x\r\n", size/3), "")
+				text := textOf(t, m)
+				m.Open = func() (io.ReadCloser, error) { return openBody(text) }
+				if _, err := f.Mark(ctx); err != nil {
+					t.Fatal(err)
+				}
+				for _, m := range []*sink.Message{good[0], m, good[1]} {
+					if err := f.Put(ctx, m); err != nil {
+						t.Fatal(err)
+					}
+				}
+				rs, err := f.Sync(ctx)
+				if err != nil || len(rs) != 3 {
+					t.Fatal(rs, err)
+				}
+				if rs[0].Err != nil || rs[2].Err != nil || rs[1].Err == nil || mail.ScopeOf(rs[1].Err, 0) != mail.ScopeMessage {
+					t.Fatalf("results are %v", rs)
+				}
+				scan(t, f, good, []sink.Place{rs[0].Place, rs[2].Place})
+				read(t, f, good[1], rs[2].Place)
+			})
+		}
+	}
+}
+
+func testCancel(t *testing.T, open Opener) {
+	_, f := folder(t, open)
+	ms := few(t, "m", 3)
+	mark, err := f.Mark(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Put(ctx, ms[0]); err != nil {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := f.Put(gone, ms[1]); !errors.Is(err, context.Canceled) {
+		t.Fatalf("Put under a cancelled context: %v", err)
+	}
+	if _, err := f.Recover(gone, mark, wants(ms)); !errors.Is(err, context.Canceled) {
+		t.Fatalf("Recover under a cancelled context: %v", err)
+	}
+	finish(t, f, mark, ms)
+}
+
+// finish recovers a batch, stores what is missing, and wants each message
+// exactly once.
+func finish(t *testing.T, f sink.Folder, mark sink.Mark, ms []*sink.Message) {
+	t.Helper()
+	places, err := f.Recover(ctx, mark, wants(ms))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var missing []*sink.Message
+	var at []int
+	for i, p := range places {
+		if p == "" {
+			missing = append(missing, ms[i])
+			at = append(at, i)
+		}
+	}
+	_, more := store(t, f, missing)
+	for i, p := range more {
+		places[at[i]] = p
+	}
+	scan(t, f, ms, places)
+	for i := range ms {
+		read(t, f, ms[i], places[i])
+	}
+}
+
+func testRecover(t *testing.T, open Opener) {
+	_, f := folder(t, open)
+	before := few(t, "before", 2)
+	store(t, f, before)
+	ms := few(t, "m", 4)
+	mark, places := store(t, f, ms)
+	for range 3 {
+		got, err := f.Recover(ctx, mark, wants(ms))
+		if err != nil || !slices.Equal(got, places) {
+			t.Fatalf("recovered %q, %v, want %q", got, err, places)
+		}
+	}
+	all := append(slices.Clone(before), ms...)
+	got, err := f.Recover(ctx, "", wants(append(all, few(t, "never put", 1)...)))
+	if err != nil || !slices.Equal(got[2:], append(slices.Clone(places), "")) || got[0] == "" {
+		t.Fatalf("recovered %q, %v from the whole folder", got, err)
+	}
+	scan(t, f, all, nil)
+	if got, err := f.Recover(ctx, mark, nil); err != nil || len(got) != 0 {
+		t.Fatal(got, err)
+	}
+	scan(t, f, all, nil)
+}
+
+// testAbandon leaves a batch unfinished in each way there is.
+func testAbandon(t *testing.T, open Opener) {
+	for n := range 4 {
+		s, f := folder(t, open)
+		before := few(t, "before", 1)
+		store(t, f, before)
+		ms := few(t, "m", 3)
+		mark, err := f.Mark(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range ms[:n] {
+			if err := f.Put(ctx, m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n%2 == 1 {
+			f.Close()
+			f = openFolder(t, s, inbox)
+		}
+		places, err := f.Recover(ctx, mark, wants(ms))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := n; i < len(ms); i++ {
+			if places[i] != "" {
+				t.Fatalf("%s was never put and is at %q", ms[i].Name, places[i])
+			}
+		}
+		for i, p := range places {
+			if p == "" {
+				store(t, f, ms[i:i+1])
+			}
+		}
+		scan(t, f, append(before, ms...), nil)
+	}
+}
+
+// testTwins has equal messages under different names: each has a place of its
+// own, also after Recover.
+func testTwins(t *testing.T, open Opener) {
+	_, f := folder(t, open)
+	a := letter("twin-1", "Subject: twins\r\n\r\nFrom one\r\n", "")
+	b := letter("twin-2", "Subject: twins\r\n\r\nFrom one\r\n", "")
+	ms := []*sink.Message{a, few(t, "x", 1)[0], b}
+	mark, places := store(t, f, ms)
+	if places[0] == places[2] {
+		t.Fatalf("twins share the place %q", places[0])
+	}
+	got, err := f.Recover(ctx, mark, wants(ms))
+	if err != nil || !slices.Equal(got, places) {
+		t.Fatalf("recovered %q, %v, want %q", got, err, places)
+	}
+	scan(t, f, ms, places)
+}
+
+func testState(t *testing.T, open Opener) {
+	s, f := folder(t, open)
+	empty := stateOf(t, f)
+	store(t, f, few(t, "m", 2))
+	full := stateOf(t, f)
+	if empty == full {
+		t.Error("the state does not tell that there is mail")
+	}
+	scan(t, f, few(t, "m", 2), nil)
+	f.Close()
+	f = openFolder(t, s, inbox)
+	if got := stateOf(t, f); got != full {
+		t.Errorf("nothing happened, and the state went from %q to %q", full, got)
+	}
+}
+
+func stateOf(t *testing.T, f sink.Folder) sink.State {
+	t.Helper()
+	state, err := f.State(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state
+}
+
+// testPlaces asks for messages at places where none is.
+func testPlaces(t *testing.T, open Opener) {
+	_, f := folder(t, open)
+	r, ok := f.(sink.Reader)
+	if !ok {
+		t.Skip("no Reader")
+	}
+	store(t, f, few(t, "m", 2))
+	for _, p := range []sink.Place{"", "x", "../../INBOX", "0+1", "1+10", "-5+20", "99999+10", "0+99999999", "18446744073709551615+1"} {
+		if body, err := r.Read(ctx, p); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("read %v, %v at %q", body, err, p)
+		}
+	}
+}
+
+func testFlags(t *testing.T, open Opener) {
+	_, f := folder(t, open)
+	fl, ok := f.(sink.Flagger)
+	if !ok {
+		t.Skip("no Flagger")
+	}
+	ms := few(t, "m", 3)
+	ms[1].Flags = mail.NewFlags(`\Seen`, "Work")
+	_, places := store(t, f, ms)
+	want := func(sets ...string) {
+		t.Helper()
+		at := map[sink.Place]string{}
+		for found, err := range f.(sink.Scanner).Scan(ctx, true) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			at[found.Place] = found.Flags.Key()
+		}
+		for i, s := range sets {
+			if at[places[i]] != s {
+				t.Errorf("message %d has flags %q, want %q", i, at[places[i]], s)
+			}
+		}
+	}
+	want("", `Work \Seen`, "")
+	sets := []mail.Flags{mail.NewFlags(`\Flagged`, "$Forwarded", "Home"), nil, nil}
+	for range 2 {
+		if err := fl.SetFlags(ctx, append(places, "gone"), append(sets, mail.NewFlags(`\Seen`))); err != nil {
+			t.Fatal(err)
+		}
+		want(`$Forwarded Home \Flagged`, "", "")
+	}
+	for i := range ms {
+		read(t, f, ms[i], places[i])
+	}
+	if got, err := f.Recover(ctx, "", wants(ms)); err != nil || !slices.Equal(got, places) {
+		t.Errorf("recovered %q, %v, want %q", got, err, places)
+	}
+}
+
+func testLinks(t *testing.T, open Opener) {
+	s, f := folder(t, open)
+	if _, ok := f.(sink.Linker); !ok {
+		t.Skip("no Linker")
+	}
+	ms := few(t, "m", 3)
+	ms[2] = letter("open", "Subject: x\r\n\r\nno end", `\Seen`)
+	_, places := store(t, f, ms)
+	to := openFolder(t, s, "All")
+	copies := make([]*sink.Message, len(ms)+2)
+	for i, m := range ms {
+		c := *m
+		c.Name = "copy-" + c.Name
+		c.Flags = mail.NewFlags(`\Answered`)
+		copies[i] = &c
+	}
+	older := *copies[0]
+	older.Name, older.Date = "older", older.Date.AddDate(-1, 0, 0)
+	copies[len(ms)] = &older
+	missing := *copies[1]
+	missing.Name = "missing"
+	copies[len(ms)+1] = &missing
+	mark, err := to.Mark(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range copies {
+		at := sink.Place("gone")
+		if i <= len(ms) {
+			at = places[i%len(ms)]
+		}
+		if err := to.(sink.Linker).Link(ctx, c, inbox, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rs, err := to.Sync(ctx)
+	if err != nil || len(rs) != len(copies) {
+		t.Fatal(rs, err)
+	}
+	var at []sink.Place
+	for i, r := range rs {
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		at = append(at, r.Place)
+		read(t, to, copies[i], r.Place)
+	}
+	scan(t, to, copies, at)
+	if got, err := to.Recover(ctx, mark, wants(copies)); err != nil || !slices.Equal(got, at) {
+		t.Fatalf("recovered %q, %v, want %q", got, err, at)
+	}
+	// Within the same folder, where it makes a second message.
+	twin := *ms[0]
+	twin.Name = "twin"
+	if _, err := f.Mark(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.(sink.Linker).Link(ctx, &twin, inbox, places[0]); err != nil {
+		t.Fatal(err)
+	}
+	if rs, err := f.Sync(ctx); err != nil || rs[0].Err != nil || rs[0].Place == places[0] {
+		t.Fatal(rs, err)
+	}
+	scan(t, f, append(ms, &twin), nil)
+}
+
+func testRemove(t *testing.T, open Opener) {
+	_, f := folder(t, open)
+	r, ok := f.(sink.Remover)
+	if !ok {
+		t.Skip("no Remover")
+	}
+	ms := few(t, "m", 3)
+	_, places := store(t, f, ms)
+	for range 2 {
+		if err := r.Remove(ctx, places[:2]); err != nil {
+			t.Fatal(err)
+		}
+		scan(t, f, ms[2:], places[2:])
+	}
+}
+
+func digest(text []byte) mail.Digest { return sha256.Sum256(text) }
