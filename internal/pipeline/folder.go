@@ -27,7 +27,7 @@ type folder struct {
 
 const (
 	chunk   = 1000    // entries compared with the catalog at once
-	wanted  = 20_000  // entries that may wait to be fetched
+	wanted  = 4000    // entries that may wait to be fetched
 	group   = 256     // messages asked for by one command
 	groupOf = 1 << 18 // and bytes
 )

@@ -31,7 +31,11 @@ const Large = 1 << 20
 
 // Budget is the usual number of bytes for bodies in memory, for the whole
 // process.
-const Budget = 16 << 20
+const Budget = 12 << 20
+
+// overhead is what a message costs besides its body until it is committed:
+// its names, flags, digests, and its line in the intention.
+const overhead = 1 << 10
 
 // A Spool has one budget of bytes.
 type Spool struct {
@@ -47,7 +51,7 @@ type Spool struct {
 
 // New makes a spool whose files lie in dir.
 func New(dir string, budget int64) *Spool {
-	return &Spool{dir: dir, free: max(budget, Large), room: make(chan struct{})}
+	return &Spool{dir: dir, free: max(budget, Large+overhead), room: make(chan struct{})}
 }
 
 const (
@@ -104,7 +108,7 @@ func (s *Spool) take(n int64) *Credit {
 		return &Credit{s: s, class: -1}
 	}
 	c := class(n + 1)
-	cost := int64(1) << (c + smallest)
+	cost := int64(1)<<(c+smallest) + overhead
 	if cost > s.free {
 		return nil
 	}

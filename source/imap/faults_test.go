@@ -275,8 +275,8 @@ func TestWindows(t *testing.T) {
 		n     int
 		jumps map[int]uint32 // before which message UIDNEXT is set to what
 	}{
-		{"dense", 25_000, nil},
-		{"one window", 10_000, nil},
+		{"dense", 2*mostWindow + 500, nil},
+		{"one window", mostWindow, nil},
 		{"sparse and small", 50, map[int]uint32{10: 4_000_000_000, 20: 4_294_967_200}},
 		{"sparse and large", 12_000, map[int]uint32{100: 1_000_000, 200: 3_000_000_000}},
 	} {

@@ -18,7 +18,7 @@ import (
 // mostWindow is how many messages are listed by one command and held in
 // memory. A listing of changes names more, for few of them will answer.
 const (
-	mostWindow  = 10_000
+	mostWindow  = 4000
 	mostChanges = 100_000
 )
 
