@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -237,7 +238,7 @@ func (a *app) outputFlags(f *pflag.FlagSet) {
 // env is what plug-ins may use.
 func (a *app) env() location.Env {
 	home, _ := os.UserHomeDir()
-	return location.Env{Secret: a.secret, AllowCleartext: a.cleartext, Home: home}
+	return location.Env{Log: slog.New(logger{w: a.err}), Secret: a.secret, AllowCleartext: a.cleartext, Home: home}
 }
 
 // withOptions adds those of -o to the location, of several, whose scheme

@@ -24,18 +24,15 @@ import (
 type show struct {
 	app *app
 
-	mu       sync.Mutex
-	folders  map[mail.Path]*ahead
-	at       mail.Path
-	done     ahead // read and settled so far
-	settled  int64
-	started  time.Time
-	last     time.Time // of the line before
-	bar      *progressbar.ProgressBar
-	enc      *json.Encoder
-	stop     chan struct{}
-	stopped  sync.WaitGroup
-	retrying bool
+	mu      sync.Mutex
+	folders map[mail.Path]*ahead
+	at      mail.Path
+	done    ahead // read and settled so far
+	started time.Time
+	bar     *progressbar.ProgressBar
+	enc     *json.Encoder
+	stop    chan struct{}
+	stopped sync.WaitGroup
 }
 
 // ahead is how much there is: messages and bytes.
@@ -50,7 +47,7 @@ const (
 )
 
 func (a *app) show() *show {
-	s := &show{app: a, folders: map[mail.Path]*ahead{}, started: time.Now(), last: time.Now(), stop: make(chan struct{})}
+	s := &show{app: a, folders: map[mail.Path]*ahead{}, started: time.Now(), stop: make(chan struct{})}
 	switch {
 	case a.json:
 		s.enc = json.NewEncoder(a.out)
@@ -357,8 +354,10 @@ func (s *show) table(r pipeline.Report) {
 	row("TOTAL", counts(&r.Total))
 	w.Flush()
 	t := &r.Total
-	fmt.Fprintf(s.app.out, "%s stored (%s) in %s; %s duplicate, which saved %s", plural(t.Stored, "message"), bytesOf(t.Written),
-		time.Since(s.started).Round(10*time.Millisecond), number(t.Duplicate), bytesOf(t.Saved))
+	fmt.Fprintf(s.app.out, "%s stored (%s) in %s", plural(t.Stored, "message"), bytesOf(t.Written), time.Since(s.started).Round(10*time.Millisecond))
+	if t.Duplicate > 0 {
+		fmt.Fprintf(s.app.out, "; %s, which saved %s", plural(t.Duplicate, "duplicate"), bytesOf(t.Saved))
+	}
 	if t.Spared > 0 {
 		fmt.Fprintf(s.app.out, " (%s of them not even downloaded)", number(t.Spared))
 	}

@@ -117,7 +117,7 @@ func Find(dir string) (Home, error) {
 		}
 	}
 	if _, err := os.Stat(dir); err != nil {
-		return Home{}, err
+		return Home{}, fmt.Errorf("%w: %w", ErrNone, err)
 	}
 	return Home{}, fmt.Errorf("%s: %w", dir, ErrNone)
 }
