@@ -1,6 +1,7 @@
 package maildir_test
 
 import (
+	"fmt"
 	"log/slog"
 	"testing"
 
@@ -20,6 +21,14 @@ func TestContract(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			c.opt.Log = slog.New(slog.DiscardHandler)
 			sinktest.Run(t, func(t *testing.T, dir string) sink.Sink { return maildir.New(dir, c.opt) })
+		})
+	}
+}
+
+func BenchmarkStore(b *testing.B) {
+	for _, batch := range []int{100, 250, 1000} {
+		b.Run(fmt.Sprint(batch), func(b *testing.B) {
+			sinktest.Bench(b, func(dir string) sink.Sink { return maildir.New(dir, maildir.Options{}) }, 8000, batch)
 		})
 	}
 }

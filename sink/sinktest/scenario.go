@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"mailhaul/internal/mail"
@@ -62,11 +63,11 @@ type batch struct {
 
 // scenario is a run: three batches in two folders, with twins, odd ends, an
 // empty message, one larger than any buffer, links and flags.
-func scenario() []batch {
+var scenario = sync.OnceValue(func() []batch {
 	twin := func(name string) *sink.Message {
 		return letter(name, "Subject: twin\r\n\r\nFrom one\r\n\r\n\r\n", `\Seen`)
 	}
-	large := letter("large", strings.Repeat(strings.Repeat("x", 70)+"\r\n", 6000), "")
+	large := letter("large", strings.Repeat(strings.Repeat("x", 70)+"\r\n", 4000), "")
 	linked := func(m *sink.Message) *sink.Message {
 		c := *m
 		c.Name, c.Flags = c.Name+"<linked", mail.NewFlags(`\Answered`)
@@ -82,9 +83,9 @@ func scenario() []batch {
 		{"INBOX", []*sink.Message{letter("empty", "", ""), twin("twin-2"), large, letter("end", "Subject: end\r\n\r\n\r\n\r\n", `\Flagged Home`)}},
 		{"Work/Projects", []*sink.Message{letter("b", "Subject: b\r\n\r\nb\r\n", ""), linked(first[0]), linked(first[2])}},
 	}
-}
+})
 
-// nameOf is the name under which a message is stored.
+// stored is the message under a name that is fit for a file.
 func stored(m *sink.Message) *sink.Message {
 	c := *m
 	c.Name = strings.ReplaceAll(c.Name, "<", ".")
