@@ -24,9 +24,10 @@ var separatorDates = []string{
 }
 
 // parseSeparator takes a line apart, without its end. A line without a date is
-// no separator: people write "From here on ..." behind an empty line.
+// no separator: people write "From here on ..." behind an empty line. Nor is
+// one with a zero byte, as a power cut may leave it.
 func parseSeparator(line []byte) (sender string, date time.Time, ok bool) {
-	if !bytes.HasPrefix(line, from) {
+	if !bytes.HasPrefix(line, from) || bytes.IndexByte(line, 0) >= 0 {
 		return "", date, false
 	}
 	line = bytes.TrimSuffix(line[len(from):], []byte("\r"))

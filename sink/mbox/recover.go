@@ -138,7 +138,8 @@ func (m *matcher) look(rec mboxrd.Record, last bool) error {
 			rec.Offset, rec.Stray = rec.Offset+whole.Length, true
 		}
 	}
-	if torn(rec, last, seen.zeros, rec.Stray && len(m.open) > 0 || m.missing(seen), m.marked) {
+	missing := m.missing(seen) || len(m.open) > 0 && (rec.Stray || seen.zeros && m.marked)
+	if torn(rec, last, seen.zeros, missing, m.marked) {
 		if m.end < 0 {
 			m.end = rec.Offset
 		}
@@ -199,8 +200,8 @@ func (m *matcher) within(rec mboxrd.Record) (mboxrd.Record, bool, error) {
 }
 
 // torn reports whether a record that is none of the wanted ones is a torn one.
-// Missing says that it may be the beginning of a wanted message; marked, that
-// the batch wrote here and nobody else before.
+// Missing says that it may be the beginning of a wanted message, or several with
+// zeroes between; marked, that the batch wrote here and nobody else before.
 //
 // A beginning can end in an empty line by accident, so what is last and might
 // be one is set aside even though it looks whole: nothing is lost, since the
