@@ -667,3 +667,101 @@ func TestNamesThatFileSystemsConfuse(t *testing.T) {
 		}
 	})
 }
+
+// failing is a sink whose folders fail at one point, without effect or after it.
+type failing struct {
+	sink.Sink
+	at    func(op string, path mail.Path) (applied bool, err error)
+	calls int
+}
+
+type failingFolder struct {
+	sink.Folder
+	s    *failing
+	path mail.Path
+}
+
+func (s *failing) Open(ctx context.Context, path mail.Path, create bool) (sink.Folder, error) {
+	f, err := s.Sink.Open(ctx, path, create)
+	if err != nil {
+		return nil, err
+	}
+	return &failingFolder{f, s, path}, nil
+}
+
+func (f *failingFolder) Put(ctx context.Context, m *sink.Message) error {
+	applied, err := f.s.at("put", f.path)
+	if err == nil || applied {
+		if perr := f.Folder.Put(ctx, m); perr != nil {
+			return perr
+		}
+	}
+	return err
+}
+
+func (f *failingFolder) Sync(ctx context.Context) ([]sink.Result, error) {
+	applied, err := f.s.at("sync", f.path)
+	if err == nil || applied {
+		results, serr := f.Folder.Sync(ctx)
+		if err == nil {
+			return results, serr
+		}
+	}
+	return nil, err
+}
+
+func (f *failingFolder) Read(ctx context.Context, at sink.Place) (io.ReadCloser, error) {
+	return f.Folder.(sink.Reader).Read(ctx, at)
+}
+
+// TestSinkFailsBothWays lets the nth Put or Sync fail, without its effect and
+// after it: what arrived is adopted, the next run brings the rest, and nothing
+// is stored twice.
+func TestSinkFailsBothWays(t *testing.T) {
+	for _, op := range []string{"put", "sync"} {
+		for _, applied := range []bool{false, true} {
+			for _, scope := range []mail.Scope{mail.ScopeFolder, mail.ScopeRun} {
+				t.Run(fmt.Sprint(op, applied, scope), func(t *testing.T) {
+					each(t, func(t *testing.T, a *archive) { failOnce(t, a, op, applied, scope) })
+				})
+			}
+		}
+	}
+}
+
+func failOnce(t *testing.T, a *archive, op string, applied bool, scope mail.Scope) {
+	a.options.Batch.Messages = 3
+	a.spool = spool.Large // little room: a reader must not wait for a writer that is gone
+	s := &fake{}
+	for i := range 12 {
+		s.folder("INBOX").add(letter(i) + strings.Repeat("x", 150_000))
+		s.folder("Work").add(letter(100 + i))
+	}
+	n := 0
+	broken := &failing{Sink: a.sink(), at: func(what string, path mail.Path) (bool, error) {
+		if what == op && path == "INBOX" {
+			if n++; n == 2 {
+				return applied, &mail.Error{Op: op, Scope: scope, Err: errors.New("disk says no")}
+			}
+		}
+		return false, nil
+	}}
+	c := a.catalog()
+	p := &Pipeline{Source: s, Sink: broken, Catalog: c, Account: "fake:ann", Options: a.options, Spool: spool.New(filepath.Join(a.dir, ".mailhaul"), a.spool)}
+	r, err := p.Run(t.Context())
+	c.Close()
+	broken.Close()
+	if (err != nil) != (scope == mail.ScopeRun) || err == nil && len(r.Failed) != 1 {
+		t.Errorf("error is %v, %+v", err, r.Failed)
+	}
+	for path, k := range r.Folders {
+		if k.Listed != k.Settled() {
+			t.Errorf("%s: %+v", path, *k)
+		}
+	}
+	a.must(s)
+	a.holds(s.texts())
+	if n := a.stored(); n != 24 {
+		t.Errorf("%d messages lie there, want 24", n)
+	}
+}

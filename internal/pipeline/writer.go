@@ -30,7 +30,8 @@ type writer struct {
 	f    *openFolder
 	in   chan order
 	soon chan struct{} // close the batch now
-	done chan struct{} // the goroutine has ended
+	done chan struct{} // nothing more is taken
+	gone chan struct{} // the goroutine has ended
 	err  error         // why; read after done
 
 	batch  []*job
@@ -86,6 +87,7 @@ func (r *run) writeTo(ctx context.Context, f *folder) (*writer, error) {
 		in:      make(chan order, 4096),
 		soon:    make(chan struct{}, 1),
 		done:    make(chan struct{}),
+		gone:    make(chan struct{}),
 		wake:    make(chan struct{}, 1),
 		taken:   map[int64]struct{}{},
 		waiting: map[*job]struct{}{},
@@ -123,12 +125,7 @@ func (w *writer) hurry() {
 // jobs that must be fetched after all. The writer has ended then.
 func (w *writer) finish() ([]*job, error) {
 	close(w.in)
-	<-w.done
-	for o := range w.in { // left over where the writer failed
-		if o.job != nil {
-			o.job.drop()
-		}
-	}
+	<-w.gone
 	w.r.mu.Lock()
 	delete(w.r.writers, w)
 	w.r.mu.Unlock()
@@ -136,9 +133,17 @@ func (w *writer) finish() ([]*job, error) {
 }
 
 func (w *writer) run(ctx context.Context) {
-	defer close(w.done)
+	defer close(w.gone)
 	w.err = w.loop(ctx)
 	w.abandon()
+	close(w.done)
+	// Where the writer failed, bodies may still be on their way to it. They
+	// hold room that their own reader may be waiting for.
+	for o := range w.in {
+		if o.job != nil {
+			o.job.drop()
+		}
+	}
 }
 
 // loop works until the input ends. Writing goes on under a context of its
