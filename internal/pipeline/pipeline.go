@@ -12,6 +12,8 @@ package pipeline
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,12 +23,9 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/text/unicode/norm"
-
-	"crypto/sha256"
-	"encoding/hex"
 
 	"mailhaul/internal/catalog"
+	"mailhaul/internal/foldername"
 	"mailhaul/internal/mail"
 	"mailhaul/internal/spool"
 	"mailhaul/sink"
@@ -207,7 +206,7 @@ func (r *run) choose(ctx context.Context, list []source.Folder) ([]*folder, erro
 	taken := map[string]mail.Path{} // folded: the source path that has it
 	for _, known := range boxes {
 		for path, to := range known {
-			taken[fold(to)] = path
+			taken[foldername.Key(to)] = path
 		}
 	}
 	var chosen []*folder
@@ -216,11 +215,11 @@ func (r *run) choose(ctx context.Context, list []source.Folder) ([]*folder, erro
 		if !ok {
 			continue
 		}
-		if owner, is := taken[fold(to)]; is && owner != f.Path {
+		if owner, is := taken[foldername.Key(to)]; is && owner != f.Path {
 			sum := sha256.Sum256([]byte(f.Raw))
 			to += mail.Path("~" + hex.EncodeToString(sum[:4]))
 		}
-		taken[fold(to)] = f.Path
+		taken[foldername.Key(to)] = f.Path
 		box, err := r.Catalog.Box(ctx, r.Account, f, to)
 		if err != nil {
 			return nil, err
@@ -242,8 +241,6 @@ func (r *run) choose(ctx context.Context, list []source.Folder) ([]*folder, erro
 	})
 	return chosen, nil
 }
-
-func fold(p mail.Path) string { return strings.ToLower(norm.NFC.String(string(p))) }
 
 // expect says what may lie ahead in a folder, for the progress bar.
 func (r *run) expect(ctx context.Context, f *folder) {

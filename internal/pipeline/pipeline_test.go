@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"mailhaul/internal/catalog"
+	"mailhaul/internal/foldername"
 	"mailhaul/internal/location"
 	"mailhaul/internal/mail"
 	"mailhaul/internal/spool"
@@ -659,7 +660,7 @@ func TestNamesThatFileSystemsConfuse(t *testing.T) {
 		boxes, _ := c.Boxes(t.Context())
 		seen := map[string]bool{}
 		for to := range maps.Values(boxes["fake:ann"]) {
-			if f := fold(to); seen[f] {
+			if f := foldername.Key(to); seen[f] {
 				t.Errorf("%s is taken twice", f)
 			} else {
 				seen[f] = true
