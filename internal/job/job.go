@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"mailhaul/internal/catalog"
 	"mailhaul/internal/location"
@@ -39,6 +40,7 @@ type Runner struct {
 	Env     location.Env
 	Doing   string // what a second run is told that the archive is locked for
 	Observe func(pipeline.Event)
+	Sleep   func(context.Context, time.Duration) error // between tries; nil: a timer
 }
 
 // Run does the job. The report is valid in any case.
@@ -72,6 +74,9 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 			return report, err
 		}
 		defer func() { err = errors.Join(err, cat.Close()) }()
+	} else if _, err := catalog.Find(home.Dir); err == nil {
+		// The catalog lies elsewhere in the other layout.
+		return report, fmt.Errorf("%s: %w: it was made with another layout", home.Dir, catalog.ErrOtherFormat)
 	} else if err := catalog.Vacant(home); err != nil {
 		return report, err
 	}
@@ -92,7 +97,7 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 	p := &pipeline.Pipeline{
 		Source: src, Sink: to, Catalog: cat, Account: Account(from),
 		Spool:   spool.New(home.StateDir(), spool.Budget),
-		Options: pipeline.Options{Folders: filter.choose, Dedup: dedup},
+		Options: pipeline.Options{Folders: filter.choose, Dedup: dedup, Sleep: r.Sleep},
 		Observe: r.Observe,
 	}
 	report, err = p.Run(ctx)
@@ -150,9 +155,9 @@ func Home(raw string, env location.Env, sinks *sink.Registry, s sink.Sink) (cata
 // Archive opens an archive that is there, whatever its format, by the name of
 // its directory or by a location.
 func (r *Runner) Archive(ctx context.Context, name string) (sink.Sink, *catalog.Catalog, error) {
-	dir := name
+	dir, format := name, ""
 	if l, _, err := r.Sinks.Check(name, r.Env.Home); err == nil && l.Host == "" {
-		dir = l.Path
+		dir, format = l.Path, l.Scheme
 	} else if _, serr := os.Stat(name); serr != nil && strings.Contains(name, ":") {
 		return nil, nil, err
 	} else if rest, ok := strings.CutPrefix(name, "~/"); ok && r.Env.Home != "" {
@@ -167,6 +172,10 @@ func (r *Runner) Archive(ctx context.Context, name string) (sink.Sink, *catalog.
 		return nil, nil, err
 	}
 	home = cat.Home()
+	if format != "" && format != home.Format {
+		cat.Close()
+		return nil, nil, fmt.Errorf("%s: %w: it is %s, not %s", dir, catalog.ErrOtherFormat, home.Format, format)
+	}
 	raw := home.Format + ":" + home.Dir
 	if home.Layout != "" {
 		raw += "?" + home.Layout
