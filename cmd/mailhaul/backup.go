@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"mailhaul/internal/job"
@@ -57,16 +60,24 @@ func (a *app) backup() *cobra.Command {
 func (a *app) transfer(c *cobra.Command, j job.Job) error {
 	show := a.show()
 	sources, sinks := plugins()
-	runner := &job.Runner{Sources: sources, Sinks: sinks, Env: a.env(), Doing: "mailhaul " + c.Name() + " " + j.From, Observe: show.event}
+	runner := &job.Runner{Sources: sources, Sinks: sinks, Env: a.env(), Doing: "mailhaul " + c.Name() + " " + j.From, Observe: show.event, Sleep: pause}
 	report, err := runner.Run(c.Context(), j)
 	show.end()
 	code := outcome(report)
-	if len(report.Folders) > 0 || err == nil {
+	if err != nil {
+		code, _ = judge(c.Context(), err)
+	}
+	// Whoever reads JSON gets a last line in any case.
+	if a.json || len(report.Folders) > 0 || err == nil {
 		show.report(report, code, err)
 	}
 	a.code = code
 	return err
 }
+
+// pause is how a run waits before it tries again; nil in the shipped program.
+// Tests have no time.
+var pause func(context.Context, time.Duration) error
 
 // outcome is the exit code of a run that came to its end.
 func outcome(r pipeline.Report) int {

@@ -14,7 +14,7 @@ import (
 const foldersHelp = `
 mailhaul folders FROM
 
-Lists the folders of an account that hold messages: name, role, number of
+Lists the folders of an account that can hold messages: name, role, number of
 messages and, where the server tells it, size. The names are those that
 --folder and --exclude take.
 `

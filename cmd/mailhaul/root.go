@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -105,6 +106,7 @@ func (a *app) root() *cobra.Command {
 			fmt.Fprint(a.out, a.usage())
 			return
 		}
+		c.InitDefaultHelpFlag() // or "help backup" would differ from "backup --help"
 		fmt.Fprint(a.out, strings.TrimLeft(c.Long, "\n"))
 		if f := c.LocalFlags().FlagUsages(); f != "" {
 			fmt.Fprintf(a.out, "\nFlags:\n%s", f)
@@ -183,6 +185,12 @@ func (a *app) unknownCommand(root *cobra.Command, name string) error {
 		names = append(names, c.Name())
 	}
 	hint := "mailhaul help"
+	if strings.Contains(name, "://") {
+		// It may hold a password, which is not to be repeated.
+		if _, err := location.Parse(name, ""); err != nil {
+			return err
+		}
+	}
 	if n := location.Nearest(name, names); n != "" {
 		hint = "did you mean 'mailhaul " + n + "'?"
 	} else if strings.Contains(name, ":") {
@@ -276,9 +284,9 @@ func (a *app) withOptions(locations ...*string) error {
 		case 1:
 			*takers[0] = addOption(*takers[0], name, value)
 		case 0:
-			return location.Wrong("mailhaul help SCHEME lists the options of a kind of location", "-o %s: no location here knows it", o)
+			return location.Wrong("mailhaul help SCHEME lists the options of a kind of location", "-o %s: no location here knows it", name)
 		default:
-			return location.Wrong("write it behind the location that is meant: ?"+o, "-o %s: more than one location knows it", o)
+			return location.Wrong("write it behind the location that is meant: ?"+name+"=...", "-o %s: more than one location knows it", name)
 		}
 	}
 	return nil
@@ -308,12 +316,11 @@ func (a *app) fail(ctx context.Context, err error) int {
 	if errors.Is(err, errUsageShown) {
 		return exitUsage
 	}
-	var i interrupt
-	if errors.As(context.Cause(ctx), &i) && errors.Is(err, context.Canceled) {
+	code, hint := judge(ctx, err)
+	if wasInterrupted(ctx, err) {
 		fmt.Fprintln(a.err, "mailhaul: interrupted; everything read so far is in the archive, run the same command again to go on")
-		return i.code()
+		return code
 	}
-	code, hint := verdict(err)
 	for _, line := range strings.Split(err.Error(), "\n") {
 		fmt.Fprintf(a.err, "mailhaul: error: %s\n", line)
 	}
@@ -321,8 +328,19 @@ func (a *app) fail(ctx context.Context, err error) int {
 	return code
 }
 
-// verdict is the exit code for an error, and what to do about it.
-func verdict(err error) (code int, hint string) {
+// wasInterrupted reports whether an error is what a signal has led to.
+func wasInterrupted(ctx context.Context, err error) bool {
+	var i interrupt
+	return errors.As(context.Cause(ctx), &i) && errors.Is(err, context.Canceled)
+}
+
+// judge is the exit code for an error, and what to do about it.
+func judge(ctx context.Context, err error) (code int, hint string) {
+	if wasInterrupted(ctx, err) {
+		var i interrupt
+		errors.As(context.Cause(ctx), &i)
+		return i.code(), ""
+	}
 	var locked *durable.Locked
 	var hinter interface{ Hint() string }
 	if errors.As(err, &hinter) {
@@ -344,11 +362,15 @@ func verdict(err error) (code int, hint string) {
 	case errors.Is(err, catalog.ErrNone):
 		return exitFailed, "name the directory that a backup has written to"
 	case errors.Is(err, catalog.ErrOtherFormat):
-		return exitUsage, "write to it in the format that it has, or choose another directory"
+		return exitUsage, "write to it in the format and layout that it has, or choose another directory"
 	case durable.Full(err):
 		return exitFailed, or(hint, "make room and run the same command again: what is stored stays, and it goes on from there")
 	case errors.Is(err, fs.ErrPermission):
 		return exitFailed, or(hint, "check who owns the directory and may write to it")
+	case errors.Is(err, syscall.EROFS):
+		return exitFailed, or(hint, "this place is for reading only: choose another, or have it mounted for writing")
+	case errors.Is(err, syscall.ENOTDIR):
+		return exitFailed, or(hint, "something on the way to the directory is a file")
 	case mail.Temporary(err):
 		return exitLater, or(hint, "try again later; what is stored stays, and the next run goes on from there")
 	}

@@ -253,10 +253,12 @@ type reportLine struct {
 // report prints what became of everything.
 func (s *show) report(r pipeline.Report, code int, err error) {
 	if s.enc != nil {
+		if r.Folders == nil {
+			r.Folders = map[mail.Path]*pipeline.Counts{} // {} rather than null
+		}
 		l := reportLine{Time: time.Now().UTC().Format(time.RFC3339Nano), Event: "report", Exit: code, Report: r}
 		if err != nil {
 			l.Error = mail.Clean(err.Error())
-			l.Exit, _ = verdict(err)
 		}
 		s.enc.Encode(l)
 	} else if !s.app.quiet {
