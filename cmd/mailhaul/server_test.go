@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,10 +27,6 @@ type mailbox struct {
 	testmail.Model
 	user string
 	book map[string]map[uint32]testmail.Message
-
-	last sync.Mutex // guards the next two
-	cmd  *exec.Cmd
-	gone chan struct{}
 }
 
 func newMailbox(user string) *mailbox {
@@ -127,13 +124,22 @@ func (m *mailbox) signalled(cmd *exec.Cmd, sig os.Signal, n int) (code int, err 
 	}
 	close(started)
 	err = cmd.Wait()
-	close(gone)
 	m.Heal()
+	close(gone)
+	m.settle()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return exit.ExitCode(), nil
 	}
 	return 0, err
+}
+
+// settle ends the server's side of connections whose client has died: it must
+// not count for the next run.
+func (m *mailbox) settle() {
+	for m.Drop(); m.Connections() > 0; {
+		runtime.Gosched()
+	}
 }
 
 func imapCommand(ts *testscript.TestScript, neg bool, args []string) {
