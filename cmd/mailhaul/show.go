@@ -39,6 +39,7 @@ type show struct {
 type ahead struct {
 	messages, bytes int64
 	planned         bool // listed, not guessed
+	unknown         bool // the server does not tell bytes
 }
 
 const (
@@ -52,28 +53,45 @@ func (a *app) show() *show {
 	case a.json:
 		s.enc = json.NewEncoder(a.out)
 	case a.quiet:
-	case isTerminal(a.err):
-		s.bar = newBar(a.err)
-		s.every(redraw, s.draw)
+	case columns(a.err) >= leastColumns:
+		s.bar = newBar(a.err, columns(a.err))
+		s.every(redraw, func() { s.draw(columns(a.err)) })
 	default:
 		s.every(lineEvery, s.line)
 	}
 	return s
 }
 
-func isTerminal(w io.Writer) bool {
+// columns is how wide a terminal is; 0 when it is none.
+func columns(w io.Writer) int {
 	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return 0
+	}
+	wide, _, err := term.GetSize(int(f.Fd()))
+	if err != nil || wide <= 0 {
+		return 80 // a terminal that does not know
+	}
+	return wide
 }
+
+// A line that does not fit would be broken by the terminal, and each redraw
+// would leave a piece of it behind.
+const (
+	leastColumns = 60
+	mostBar      = 24
+	aroundBar    = 42 // percent, rate, time passed and left
+)
+
+func barWidth(columns int) int { return min(max(columns-aroundBar-22, 8), mostBar) }
 
 // newBar is a bar over bytes. It gets its numbers from a ticker: its errors,
 // and what it costs, stay out of the data's way.
-func newBar(w io.Writer) *progressbar.ProgressBar {
+func newBar(w io.Writer, columns int) *progressbar.ProgressBar {
 	return progressbar.NewOptions64(1,
 		progressbar.OptionSetWriter(terminal{w}),
 		progressbar.OptionShowBytes(true),
-		progressbar.OptionUseIECUnits(true),
-		progressbar.OptionSetWidth(24),
+		progressbar.OptionSetWidth(barWidth(columns)),
 		progressbar.OptionSetPredictTime(true),
 		progressbar.OptionClearOnFinish(),
 		progressbar.OptionThrottle(0),
@@ -149,7 +167,7 @@ func (s *show) count(e pipeline.Event) {
 	}
 	switch e.Kind {
 	case pipeline.Expected:
-		f.messages, f.bytes = e.Count, max(e.Bytes, 0)
+		f.messages, f.bytes, f.unknown = max(e.Count, 0), max(e.Bytes, 0), e.Bytes < 0
 	case pipeline.Planned:
 		if !f.planned {
 			*f = ahead{planned: true}
@@ -168,10 +186,23 @@ func (s *show) count(e pipeline.Event) {
 	}
 }
 
+// total is what there is in all. Messages of unknown size are taken to be like
+// the others.
 func (s *show) total() (t ahead) {
+	var guess, listed ahead
 	for _, f := range s.folders {
 		t.messages += f.messages
 		t.bytes += f.bytes
+		switch {
+		case f.unknown:
+			guess.messages += f.messages
+		case f.planned:
+			listed.messages += f.messages
+			listed.bytes += f.bytes
+		}
+	}
+	if listed.messages > 0 {
+		t.bytes += guess.messages * (listed.bytes / listed.messages)
 	}
 	t.messages = max(t.messages, s.done.messages)
 	// Never at the end before the end.
@@ -179,22 +210,41 @@ func (s *show) total() (t ahead) {
 	return t
 }
 
-func (s *show) draw() {
+func (s *show) draw(columns int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.total()
-	s.bar.Describe(fmt.Sprintf("%s/%s %s", number(s.done.messages), number(t.messages), short(s.at)))
+	counts := number(s.done.messages) + "/" + number(t.messages)
+	room := columns - aroundBar - barWidth(columns) - len(counts) - 1
+	s.bar.Describe(strings.TrimRight(counts+" "+short(s.at, room), " "))
 	s.bar.ChangeMax64(t.bytes)
 	s.bar.Set64(s.done.bytes)
 }
 
-// short is a folder's name in at most 24 letters.
-func short(p mail.Path) string {
-	r := []rune(mail.Clean(string(p)))
-	if len(r) > 24 {
-		r = append([]rune("..."), r[len(r)-21:]...)
+// short is the end of a folder's name, in so many cells of a terminal.
+func short(p mail.Path, room int) string {
+	name := mail.Clean(string(p))
+	if cells(name) <= room {
+		return name
 	}
-	return string(r)
+	if room < 8 {
+		return ""
+	}
+	r := []rune(name)
+	for cells(string(r)) > room-3 {
+		r = r[1:]
+	}
+	return "..." + string(r)
+}
+
+// cells is how wide a text is at most: letters of eastern scripts take two.
+func cells(s string) (n int) {
+	for _, r := range s {
+		if n++; r >= 0x2e80 {
+			n++
+		}
+	}
+	return n
 }
 
 func (s *show) line() {
@@ -305,7 +355,7 @@ type column struct {
 	must bool
 }
 
-var columns = []column{
+var reported = []column{
 	{"LISTED", func(c *pipeline.Counts) int64 { return c.Listed }, false, true},
 	{"KNOWN", func(c *pipeline.Counts) int64 { return c.Known }, false, true},
 	{"STORED", func(c *pipeline.Counts) int64 { return c.Stored }, false, true},
@@ -322,7 +372,7 @@ var columns = []column{
 func (s *show) table(r pipeline.Report) {
 	w := tabwriter.NewWriter(s.app.out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	var used []column
-	for _, c := range columns {
+	for _, c := range reported {
 		if c.must || c.of(&r.Total) != 0 {
 			used = append(used, c)
 		}
