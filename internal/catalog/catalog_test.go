@@ -132,7 +132,7 @@ func TestCompare(t *testing.T) {
 	if diff := cmp.Diff(gone, []source.ID{"1"}); diff != "" {
 		t.Error(diff)
 	}
-	beyond, err := c.Beyond(t.Context(), b, "7")
+	beyond, err := c.Beyond(t.Context(), b, "7", nil)
 	if diff := cmp.Diff(beyond, []source.ID{"9"}); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
@@ -174,6 +174,10 @@ func TestTextIDs(t *testing.T) {
 	if n, _ := c.Live(t.Context(), b); n != 6 {
 		t.Errorf("%d locations for six IDs", n)
 	}
+	gone, err := c.Beyond(t.Context(), b, "", map[source.ID]struct{}{"abc": {}, "007": {}, "0": {}, "-1": {}, "a\xff\x00b": {}})
+	if diff := cmp.Diff(gone, []source.ID{"9223372036854775808"}); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
 }
 
 func TestEpochs(t *testing.T) {
@@ -182,7 +186,7 @@ func TestEpochs(t *testing.T) {
 	b := box(t, c, "INBOX", "1")
 	store(t, c, b, 1)
 	stored, _ := c.Find(t.Context(), sha256.Sum256([]byte{1}))
-	held := func() bool { h, _ := c.Held(t.Context(), stored[0].Message); return h }
+	held := func() bool { h, _ := c.Held(t.Context(), b, stored[0].Message); return h }
 	if !held() {
 		t.Fatal("a live location does not hold its message")
 	}

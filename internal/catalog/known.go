@@ -106,17 +106,30 @@ func (c *Catalog) compareEach(b *Box, entries []source.Entry, known []Known) err
 	return nil
 }
 
-// Beyond lists the IDs after the last one of a listing that are known and not
-// marked as gone.
-func (c *Catalog) Beyond(ctx context.Context, b *Box, after source.ID) (gone []source.ID, err error) {
+// IsNumber reports whether an ID has a place in the order of numbers.
+func IsNumber(id source.ID) bool {
+	n, _ := key(id)
+	return n > 0
+}
+
+// Beyond lists the IDs that are known, not marked as gone, and were not
+// listed: numbers after the last one of the listing, and IDs that are no
+// numbers and not among texts.
+func (c *Catalog) Beyond(ctx context.Context, b *Box, after source.ID, texts map[source.ID]struct{}) (gone []source.ID, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	from, _ := key(after)
-	err = c.each("SELECT num FROM location WHERE epoch=? AND num>? AND gone=0", []any{b.epoch, from}, func(r *sql.Rows) error {
+	err = c.each("SELECT num, id FROM location WHERE epoch=? AND (num>? OR num=0) AND gone=0", []any{b.epoch, from}, func(r *sql.Rows) error {
 		var num int64
-		err := r.Scan(&num)
-		gone = append(gone, unkey(num, ""))
-		return err
+		var text string
+		if err := r.Scan(&num, &text); err != nil {
+			return err
+		}
+		id := unkey(num, text)
+		if _, listed := texts[id]; !listed {
+			gone = append(gone, id)
+		}
+		return nil
 	})
 	return gone, c.trouble("compare", err)
 }
@@ -168,18 +181,18 @@ func prefix(d mail.Digest) int64 {
 	return int64(d[0])<<24 | int64(d[1])<<16 | int64(d[2])<<8 | int64(d[3])
 }
 
-// Held reports whether a location of a current epoch, that the server still
-// has, stands on a message.
-func (c *Catalog) Held(ctx context.Context, message int64) (held bool, err error) {
+// Held reports whether a location of b, that the server still has, stands on
+// a message. History does not hold, nor do other folders and accounts.
+func (c *Catalog) Held(ctx context.Context, b *Box, message int64) (held bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	err = c.row("SELECT EXISTS(SELECT 1 FROM location l JOIN epoch e ON e.id=l.epoch WHERE l.message=? AND l.gone=0 AND e.current)",
-		[]any{message}, &held)
+	err = c.row("SELECT EXISTS(SELECT 1 FROM location WHERE message=? AND epoch=? AND gone=0)", []any{message, b.epoch}, &held)
 	return held, c.trouble("find", err)
 }
 
 // Leads reports whether the location (b, id) is the one, of all that stand on
-// the message, whose flags count: the live one with the lowest UID.
+// the message, whose flags count: the live one with the lowest UID. A store
+// that knows no dates of arrival knows no flags either and comes last.
 func (c *Catalog) Leads(ctx context.Context, b *Box, id source.ID, message int64) (leads bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -187,8 +200,8 @@ func (c *Catalog) Leads(ctx context.Context, b *Box, id source.ID, message int64
 	var n int64
 	var t string
 	var epoch int64
-	err = c.row("SELECT l.epoch, l.num, l.id FROM location l JOIN epoch e ON e.id=l.epoch WHERE l.message=? AND l.gone=0 AND e.current ORDER BY l.epoch, l.num, l.id LIMIT 1",
-		[]any{message}, &epoch, &n, &t)
+	err = c.row(`SELECT l.epoch, l.num, l.id FROM location l JOIN epoch e ON e.id=l.epoch WHERE l.message=? AND l.gone=0 AND e.current
+		ORDER BY l.date=?, l.epoch, l.num, l.id LIMIT 1`, []any{message, int64(noDate)}, &epoch, &n, &t)
 	if errors.Is(err, sql.ErrNoRows) {
 		return true, nil
 	}

@@ -26,7 +26,7 @@ const manifestName = "mailhaul.manifest"
 // A Line is one line of the manifest, a JSON object: what the mail itself does
 // not tell. A later line about the same location (account, path, epoch, id)
 // replaces the flags and labels of an earlier one, or all of it when it has a
-// place. Strings that are not UTF-8 are percent-escaped and say so ("x").
+// place; one with "removed" changes nothing else. Strings that are not UTF-8 are percent-escaped and say so ("x").
 type Line struct {
 	Account string   `json:"account"`
 	Path    string   `json:"path"`            // at the source
@@ -45,6 +45,7 @@ type Line struct {
 	Lines   int64    `json:"lines,omitempty"`
 	Folder  string   `json:"folder,omitempty"` // in the archive
 	Place   string   `json:"place,omitempty"`
+	Removed string   `json:"removed,omitempty"` // when it was removed from the server, RFC 3339
 }
 
 // manifestHead is the first line.
@@ -220,16 +221,16 @@ func (c *Catalog) writeLines(w io.Writer) error {
 	}
 	var line []byte
 	return c.each(`SELECT a.name, f.path, f.raw, e.name, l.num, l.id, l.size, l.date, l.ends, l.flags, l.labels, l.global,
-			m.digest, m.text, m.lines, m.folder, m.place
+			m.digest, m.text, m.lines, m.folder, m.place, l.removed
 		FROM location l JOIN message m ON m.id=l.message JOIN epoch e ON e.id=l.epoch JOIN folder f ON f.id=e.folder
 		JOIN account a ON a.id=f.account WHERE m.lost=0 ORDER BY l.epoch, l.num, l.id`, nil, func(rows *sql.Rows) error {
 		var b Box
 		var r Record
-		var num, date, folder int64
+		var num, date, folder, removed int64
 		var id, ends, flags, labels, place string
 		var digest []byte
 		err := rows.Scan(&b.Account, (*string)(&b.Path), &b.Raw, &b.Epoch, &num, &id, &r.Entry.Size, &date, &ends, &flags, &labels,
-			&r.Entry.Global, &digest, &r.Want.Text, &r.Want.Lines, &folder, &place)
+			&r.Entry.Global, &digest, &r.Want.Text, &r.Want.Lines, &folder, &place, &removed)
 		if err != nil {
 			return err
 		}
@@ -243,6 +244,9 @@ func (c *Catalog) writeLines(w io.Writer) error {
 		copy(r.Want.Digest[:], digest)
 		l := located(&r, sink.Place(place), c.paths[folder])
 		l.Ends = ends
+		if removed > 0 {
+			l.Removed = time.Unix(removed, 0).UTC().Format(time.RFC3339)
+		}
 		line = appendLine(line[:0], l)
 		_, err = w.Write(line)
 		return err

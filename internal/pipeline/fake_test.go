@@ -21,6 +21,9 @@ type fake struct {
 	bodies  int // fetched
 	lists   int
 	opens   int
+	pop     bool // IDs are texts, there are no dates, flags, cursors
+	removes [][]source.ID
+	refuse  func(ids []source.ID) ([]source.ID, error)           // what Remove does instead
 	fault   func(what string, f *fakeFolder, id source.ID) error // before each body; nil: none
 }
 
@@ -87,7 +90,7 @@ func (s *fake) Folders(ctx context.Context) ([]source.Folder, error) {
 	var all []source.Folder
 	for _, f := range s.folders {
 		x := source.Folder{Path: f.path, Raw: string(f.path), Messages: int64(len(f.messages)), Bytes: -1, State: f.cursor()}
-		if f.noState {
+		if f.noState || s.pop {
 			x.State = ""
 		}
 		all = append(all, x)
@@ -109,6 +112,36 @@ func (s *fake) Open(ctx context.Context, path mail.Path) (source.Mailbox, error)
 
 func (s *fake) Close() error { return nil }
 
+// popFake can remove.
+type popFake struct{ *fake }
+
+func (s popFake) Remove(ctx context.Context, path mail.Path, ids []source.ID) ([]source.ID, error) {
+	s.removes = append(s.removes, ids)
+	var err error
+	if s.refuse != nil {
+		ids, err = s.refuse(ids)
+	}
+	f := s.folder(path)
+	var gone []source.ID
+	for _, id := range ids {
+		for i, m := range f.messages {
+			if s.id(m) == id {
+				f.expunge(i)
+				gone = append(gone, id)
+				break
+			}
+		}
+	}
+	return gone, err
+}
+
+func (s *fake) id(m *fakeMessage) source.ID {
+	if s.pop {
+		return source.ID(fmt.Sprintf("u%dx", m.uid))
+	}
+	return source.ID(strconv.Itoa(m.uid))
+}
+
 type fakeMailbox struct {
 	s       *fake
 	f       *fakeFolder
@@ -126,7 +159,7 @@ func (m *fakeMailbox) List(ctx context.Context, since source.Cursor) iter.Seq2[s
 		f := m.f
 		var validity, next, modseq, count int
 		fmt.Sscanf(string(since), "%d/%d/%d/%d", &validity, &next, &modseq, &count)
-		m.listing = source.Listing{Partial: validity == f.validity && modseq > 0 && !f.noState}
+		m.listing = source.Listing{Partial: validity == f.validity && modseq > 0 && !f.noState && !m.s.pop}
 		cursor, messages := f.cursor(), append([]*fakeMessage(nil), f.messages...)
 		back := validity == f.validity && (f.next < next || !f.noState && f.modseq < modseq)
 		m.s.mu.Unlock()
@@ -142,7 +175,7 @@ func (m *fakeMailbox) List(ctx context.Context, since source.Cursor) iter.Seq2[s
 				yield(source.Entry{}, err)
 				return
 			}
-			if !yield(msg.entry(), nil) {
+			if !yield(m.s.entry(msg), nil) {
 				return
 			}
 		}
@@ -150,19 +183,22 @@ func (m *fakeMailbox) List(ctx context.Context, since source.Cursor) iter.Seq2[s
 	}
 }
 
-func (msg *fakeMessage) entry() source.Entry {
+func (s *fake) entry(msg *fakeMessage) source.Entry {
 	size := int64(len(msg.raw))
 	if msg.size != 0 {
 		size = msg.size
 	}
-	return source.Entry{ID: source.ID(strconv.Itoa(msg.uid)), Size: size, Date: msg.date, Flags: msg.flags, Global: msg.global}
+	if s.pop {
+		return source.Entry{ID: s.id(msg), Size: size}
+	}
+	return source.Entry{ID: s.id(msg), Size: size, Date: msg.date, Flags: msg.flags, Global: msg.global}
 }
 
 func (m *fakeMailbox) find(id source.ID) *fakeMessage {
 	m.s.mu.Lock()
 	defer m.s.mu.Unlock()
 	for _, msg := range m.f.messages {
-		if strconv.Itoa(msg.uid) == string(id) {
+		if m.s.id(msg) == id {
 			return msg
 		}
 	}

@@ -61,7 +61,7 @@ func (f *folder) bring(ctx context.Context) error {
 // unchanged reports whether the server's word and the catalog's agree that
 // there is nothing to do, so that the folder need not be opened.
 func (f *folder) unchanged(ctx context.Context) bool {
-	if f.State == "" || f.box.Cursor != f.State {
+	if f.State == "" || f.box.Cursor != f.State || f.Options.MaxSize > 0 {
 		return false
 	}
 	fails, err := f.Catalog.Failures(ctx, f.box)
@@ -91,7 +91,7 @@ func (f *folder) failed(id source.ID, err error) {
 func (f *folder) restart() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.Listed, f.Known, f.Vanished, f.Flagged, f.Counts.Failed = 0, 0, 0, 0, 0
+	f.Listed, f.Known, f.Vanished, f.Filtered, f.Flagged, f.Counts.Failed = 0, 0, 0, 0, 0, 0
 	kept := f.report.Failed[:0]
 	for _, x := range f.report.Failed {
 		if x.Folder != f.Path {
@@ -116,7 +116,7 @@ func (f *folder) try(ctx context.Context) error {
 	if err := f.enter(ctx, box); err != nil {
 		return err
 	}
-	t := &try{folder: f, mbox: box}
+	t := &try{folder: f, mbox: box, texts: map[source.ID]struct{}{}}
 	if err := t.session(ctx, t.read); err != nil {
 		return err
 	}
@@ -132,7 +132,11 @@ func (f *folder) try(ctx context.Context) error {
 	f.mu.Lock()
 	f.Listed = t.listed + before - t.fresh
 	f.mu.Unlock()
-	return f.Catalog.Finish(ctx, f.box, t.gone, box.Listing().Cursor)
+	cursor := box.Listing().Cursor
+	if t.filtered > 0 {
+		cursor = "" // nor may a later run without the limit pass them over
+	}
+	return f.Catalog.Finish(ctx, f.box, t.gone, cursor)
 }
 
 // enter compares the folder's numbering with what the catalog knows.
@@ -162,10 +166,13 @@ type try struct {
 	failing map[source.ID]source.Entry // failed in earlier runs and not listed yet
 	gone    []source.ID                // known, not listed any more
 	last    source.ID                  // the last one listed
+	texts   map[source.ID]struct{}     // listed IDs that are no numbers
 	listed  int64
 	known   int64 // of listed
 	live    int64 // of known: the server was thought to have it
 	fresh   int64 // of listed: committed by this run
+
+	filtered int64 // of listed: too large
 }
 
 // session gives work a writer and ends that.
@@ -200,7 +207,11 @@ func (t *try) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = t.list(ctx, t.box.Cursor)
+	since := t.box.Cursor
+	if t.Options.MaxSize > 0 {
+		since = "" // what was left out before must be listed again
+	}
+	err = t.list(ctx, since)
 	if errors.Is(err, source.ErrRewound) && !t.rewound {
 		if err := t.rewind(ctx); err != nil {
 			return err
@@ -226,7 +237,7 @@ func (t *try) read(ctx context.Context) error {
 		}
 	}
 	if !t.mbox.Listing().Partial {
-		beyond, err := t.Catalog.Beyond(ctx, t.box, t.last)
+		beyond, err := t.Catalog.Beyond(ctx, t.box, t.last, t.texts)
 		if err != nil {
 			return err
 		}
@@ -272,7 +283,8 @@ func (t *try) listAll(ctx context.Context) error {
 }
 
 func (t *try) forget() {
-	t.listed, t.known, t.live, t.fresh, t.gone, t.last = 0, 0, 0, 0, nil, ""
+	t.listed, t.known, t.live, t.fresh, t.filtered, t.gone, t.last = 0, 0, 0, 0, 0, nil, ""
+	clear(t.texts)
 	t.mu.Lock()
 	t.Flagged = 0
 	t.mu.Unlock()
@@ -282,6 +294,7 @@ func (t *try) forget() {
 func (t *try) account() {
 	t.mu.Lock()
 	t.Known += t.known
+	t.Filtered += t.filtered
 	t.mu.Unlock()
 }
 
@@ -325,6 +338,9 @@ func (t *try) compare(ctx context.Context, piece []source.Entry) error {
 	for i, k := range known {
 		e := piece[i]
 		delete(t.failing, e.ID)
+		if !catalog.IsNumber(e.ID) {
+			t.texts[e.ID] = struct{}{}
+		}
 		if _, seen := t.seen[e.ID]; seen {
 			continue
 		}
@@ -339,6 +355,8 @@ func (t *try) compare(ctx context.Context, piece []source.Entry) error {
 			if k.Gone || !k.Flags.Equal(e.Flags) || k.Labels != catalog.Labels(e.Labels) {
 				flags = append(flags, change{f: t.folder, at: k.At, ch: catalog.Change{ID: e.ID, Flags: e.Flags, Labels: e.Labels}})
 			}
+		case t.Options.MaxSize > 0 && e.Size > t.Options.MaxSize:
+			t.filtered++
 		default:
 			if err := t.unknown(ctx, e); err != nil {
 				return err

@@ -47,6 +47,8 @@ type Pipeline struct {
 type Options struct {
 	Folders func(source.Folder) (to mail.Path, ok bool) // nil: all, same names
 	Dedup   Dedup
+	MaxSize int64 // leave out larger messages; 0: none
+	Remove  Remove
 	Readers int // mailboxes read at once; 0: 4
 	Batch   BatchLimit
 
@@ -62,6 +64,15 @@ const (
 	DedupArchive              // one copy in all
 	DedupOff
 )
+
+// Remove says what may be deleted at the source, and when. The zero value
+// keeps everything.
+type Remove struct {
+	Yes   bool
+	After time.Duration // since the commit
+	Most  int           // refuse to remove more than this in one run; 0: 1000, or half of the folder if that is less
+	Sure  bool          // remove as many as there are
+}
 
 // A BatchLimit says when a batch is closed: whichever comes first.
 type BatchLimit struct {
@@ -179,6 +190,9 @@ func (r *run) transfer(ctx context.Context) error {
 		return err
 	}
 	err = r.each(ctx, folders)
+	if err == nil && r.Options.Remove.Yes {
+		err = r.remove(ctx, folders)
+	}
 	if n, ok := r.Source.(source.Noter); ok {
 		for _, text := range n.Notes() {
 			r.note("", "%s", mail.Clean(text))

@@ -32,6 +32,7 @@ type archive struct {
 	t       *testing.T
 	dir     string
 	format  string
+	account string
 	options Options
 	spool   int64
 	events  []Event
@@ -40,7 +41,7 @@ type archive struct {
 }
 
 func newArchive(t *testing.T, format string) *archive {
-	a := &archive{t: t, dir: filepath.Join(t.TempDir(), "archive"), format: format, spool: spool.Budget}
+	a := &archive{t: t, dir: filepath.Join(t.TempDir(), "archive"), format: format, account: "fake:ann", spool: spool.Budget}
 	if format == "maildir" {
 		a.options.Dedup = DedupArchive
 	}
@@ -64,7 +65,7 @@ func (a *archive) catalog() *catalog.Catalog {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	if err := c.Admit(a.t.Context(), "fake:ann", true); err != nil {
+	if err := c.Admit(a.t.Context(), a.account, true); err != nil {
 		a.t.Fatal(err)
 	}
 	return c
@@ -75,7 +76,7 @@ func (a *archive) run(ctx context.Context, src source.Source) (Report, error) {
 	a.t.Helper()
 	s, c := a.sink(), a.catalog()
 	defer s.Close()
-	p := &Pipeline{Source: src, Sink: s, Catalog: c, Account: "fake:ann", Options: a.options,
+	p := &Pipeline{Source: src, Sink: s, Catalog: c, Account: a.account, Options: a.options,
 		Spool: spool.New(filepath.Join(a.dir, ".mailhaul"), a.spool),
 		Observe: func(e Event) {
 			a.mu.Lock()
@@ -115,7 +116,7 @@ func (a *archive) holds(want map[mail.Path][]string) {
 	lines := map[string]catalog.Line{} // the last word on each location
 	err := catalog.ReadManifest(a.dir, func(l catalog.Line) error {
 		if l.Place != "" {
-			lines[l.Path+"|"+l.Epoch+"|"+l.ID] = l
+			lines[l.Account+"|"+l.Path+"|"+l.Epoch+"|"+l.ID] = l
 		}
 		return nil
 	})

@@ -30,6 +30,7 @@ const (
 	Vanished  Kind = "vanished"  // listed, but gone when fetched
 	Failed    Kind = "failed"    // a message, or with an empty ID the folder
 	Retrying  Kind = "retrying"  // after a pause, because of Err
+	Removed   Kind = "removed"   // deleted at the source, after the copy was read back
 	Recovered Kind = "recovered" // Count messages of a run that died were found whole
 	Missing   Kind = "missing"   // Count messages are not in the archive's folder any more
 	Note      Kind = "note"      // worth saying; Err is the text
@@ -60,6 +61,7 @@ type Counts struct {
 	Unreached int64 `json:"unreached"`
 
 	Flagged int64 `json:"flagged"`      // known ones whose flags or labels changed
+	Removed int64 `json:"removed"`      // of all but the unstored: deleted at the source
 	Spared  int64 `json:"spared"`       // of Duplicate: not even downloaded
 	Bytes   int64 `json:"bytes"`        // read from the source
 	Written int64 `json:"stored_bytes"` // of Stored, in text form
@@ -82,6 +84,7 @@ func (c *Counts) add(d *Counts) {
 	c.Doubt += d.Doubt
 	c.Unreached += d.Unreached
 	c.Flagged += d.Flagged
+	c.Removed += d.Removed
 	c.Spared += d.Spared
 	c.Bytes += d.Bytes
 	c.Written += d.Written

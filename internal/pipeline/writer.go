@@ -295,15 +295,17 @@ func (w *writer) scope(d mail.Digest) string {
 }
 
 // match looks for a stored copy that spares writing. First one in this folder
-// that no live location stands on: so a server that renumbers its folder, or
-// takes a message back into it, costs nothing. Then one within the scope; a
-// sink that links shows it in the folder under a name of its own.
+// that no live location of the same source folder stands on: so a server that
+// renumbers its folder, or takes a message back into it, costs nothing, and an
+// account that is read by two protocols shows each message once. Then one
+// within the scope; a sink that links shows it in the folder under a name of
+// its own, as often as the server has it.
 func (w *writer) match(ctx context.Context, j *job, stored []catalog.Stored) error {
 	for _, s := range stored {
 		if _, taken := w.taken[s.Message]; s.Folder != w.path || taken {
 			continue
 		}
-		held, err := w.r.Catalog.Held(ctx, s.Message)
+		held, err := w.r.Catalog.Held(ctx, j.rec.Box, s.Message)
 		if err != nil {
 			return err
 		}
