@@ -243,13 +243,6 @@ func (d *dialogue) send(a *Answer) bool {
 	return (d.w.Len() < 32<<10 || d.w.Flush() == nil) && !a.End
 }
 
-func (m *Model) sentBody(n int64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.bodies++
-	m.bodyBytes += n
-}
-
 // search does what is needed to find out what is there: ALL, sets, some flags
 // and MODSEQ, and the answers of RFC 4731.
 func (d *dialogue) search(tag string, args []token, byUID bool) string {

@@ -34,15 +34,15 @@ type seen struct {
 }
 
 func (m *Model) serve(conn net.Conn, config *tls.Config) {
-	number, full := m.enter(conn)
+	number, now := m.enter(conn)
 	defer m.leave(conn)
-	w := &wire{Conn: conn, m: m, number: number}
+	w := &wire{Conn: conn, h: &m.host, pace: pace{m.Window, m.Pause}, number: number}
 	d := &dialogue{m: m, number: number, wire: w, enabled: map[string]bool{}}
 	d.speak(w)
 	if config != nil {
 		d.upgrade(config)
 	}
-	d.converse(full)
+	d.converse(m.Most > 0 && now > m.Most)
 	if d.w.Flush() != nil && !w.broken {
 		return // the client has left
 	}
@@ -116,7 +116,7 @@ func (d *dialogue) caps() string {
 // command does one line; false ends the connection.
 func (d *dialogue) command(line string) bool {
 	c := parseCommand(line)
-	c.Conn = d.number
+	c.Conn, c.Secure = d.number, d.secure
 	args := c.Args
 	if c.Verb == "LOGIN" || c.Verb == "AUTHENTICATE" {
 		c.Args = "" // no password in a log
@@ -174,19 +174,6 @@ func parseCommand(line string) Command {
 		c.Verb += " " + strings.ToUpper(verb)
 	}
 	return c
-}
-
-// fault asks the faults, without a lock: they may call the Model.
-func (m *Model) fault(c Command) *Reply {
-	m.mu.Lock()
-	faults := slices.Clone(m.faults)
-	m.mu.Unlock()
-	for _, f := range faults {
-		if r := f(c); r != nil {
-			return r
-		}
-	}
-	return nil
 }
 
 // do does a command and tells the tagged status.

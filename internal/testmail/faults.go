@@ -11,23 +11,16 @@ import (
 
 // A Fault looks at a command before it is done; nil means: do it. Faults are
 // asked in the order in which they were set, from several goroutines, and may
-// call the Model.
+// call the server.
 type Fault func(Command) *Reply
 
 // A Reply is what a client gets instead of an answer, or before it.
 type Reply struct {
 	Before string // whole lines, with CRLF
-	Status string // the tagged line behind the tag, such as "NO [LIMIT] later"; empty: do the command
+	Status string // the last line, without a tag, such as "NO [LIMIT] later" or "-ERR [IN-USE] later"; empty: do the command
 	End    bool   // then close the connection
 	Reset  bool   // then reset it
 	Stall  bool   // then say nothing more until the client leaves
-}
-
-// Fault adds faults.
-func (m *Model) Fault(f ...Fault) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.faults = append(m.faults, f...)
 }
 
 // Bend adds bends.
@@ -35,14 +28,6 @@ func (m *Model) Bend(b ...Bend) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.bends = append(m.bends, b...)
-}
-
-// Cut sets where the connection breaks.
-func (m *Model) Cut(c Cut) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	c.left = c.After
-	m.cut = &c
 }
 
 // Heal takes all faults, bends and cuts away.

@@ -6,7 +6,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -35,22 +34,11 @@ type Model struct {
 	Window         int         // bytes of one write, with Pause before each; 0: all
 	Pause          time.Duration
 
-	mu        sync.Mutex
-	boxes     []*box
-	modseq    uint64
-	ids       int
-	faults    []Fault
-	bends     []Bend
-	cut       *Cut
-	commands  []Command
-	bodies    int
-	bodyBytes int64
-	sent      int64
-	conns     map[net.Conn]bool
-	opened    int
-	closed    bool
-	listeners []net.Listener
-	serves    sync.WaitGroup
+	host   // its lock guards what follows
+	boxes  []*box
+	modseq uint64
+	ids    int
+	bends  []Bend
 }
 
 // DefaultCaps is what a modern server offers.
@@ -77,89 +65,17 @@ func (m *Model) StartTLS(tb TB) string {
 
 func (m *Model) start(tb TB, config *tls.Config) string {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := m.listen(func(conn net.Conn) { m.serve(conn, config) })
 	if err != nil {
 		tb.Fatalf("listen: %v", err)
 	}
-	m.mu.Lock()
-	m.listeners = append(m.listeners, l)
-	m.mu.Unlock()
-	m.serves.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			m.serves.Go(func() { m.serve(conn, config) })
-		}
-	})
 	tb.Cleanup(m.Close)
-	return l.Addr().String()
+	return addr
 }
 
 // Serve talks to one client until it leaves. Start does so for each; tests
 // with virtual time give it one end of a net.Pipe.
 func (m *Model) Serve(conn net.Conn) { m.serve(conn, nil) }
-
-// Close ends all connections and waits for them.
-func (m *Model) Close() {
-	m.mu.Lock()
-	m.closed = true
-	for _, l := range m.listeners {
-		l.Close()
-	}
-	for c := range m.conns {
-		c.Close()
-	}
-	m.mu.Unlock()
-	m.serves.Wait()
-}
-
-// Drop ends all connections as a restart of the server does; new ones are
-// welcome.
-func (m *Model) Drop() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for c := range m.conns {
-		c.Close()
-	}
-}
-
-// Connections is how many there are now.
-func (m *Model) Connections() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.conns)
-}
-
-// Opened is how many connections there have been.
-func (m *Model) Opened() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.opened
-}
-
-// enter counts conn in and gives its number, and whether it is one too many.
-func (m *Model) enter(conn net.Conn) (number int, full bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed {
-		conn.Close()
-	}
-	if m.conns == nil {
-		m.conns = map[net.Conn]bool{}
-	}
-	m.conns[conn] = true
-	m.opened++
-	return m.opened, m.Most > 0 && len(m.conns) > m.Most
-}
-
-func (m *Model) leave(conn net.Conn) {
-	conn.Close()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.conns, conn)
-}
 
 func (m *Model) caps() []string {
 	if m.Caps == nil {
@@ -195,71 +111,6 @@ func (m *Model) knows(user, password string) bool {
 		p = "secret"
 	}
 	return user == u && password == p
-}
-
-// A Command is one that a client sent.
-type Command struct {
-	Conn   int    // the how many-th connection, from 1
-	Number int    // the how many-th command in all since the last Reset, from 1
-	Tag    string // as the client chose it
-	Verb   string // in capitals, with UID where it stands before
-	Args   string // as sent; empty for LOGIN and AUTHENTICATE
-}
-
-func (c Command) String() string { return strings.TrimSpace(c.Verb + " " + c.Args) }
-
-// Commands are those since the last Reset.
-func (m *Model) Commands() []Command {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.Clone(m.commands)
-}
-
-// Count is how many commands of a verb came since the last Reset.
-func (m *Model) Count(verb string) int {
-	n := 0
-	for _, c := range m.Commands() {
-		if c.Verb == verb {
-			n++
-		}
-	}
-	return n
-}
-
-// Bodies is how many bodies were sent since the last Reset, whole or not.
-func (m *Model) Bodies() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.bodies
-}
-
-// BodyBytes is how many bytes of bodies were sent since the last Reset.
-func (m *Model) BodyBytes() int64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.bodyBytes
-}
-
-// Sent is how many bytes went to clients since the last Reset: the length of
-// the transcript that a Cut may fall into.
-func (m *Model) Sent() int64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.sent
-}
-
-// Reset forgets commands and counts; faults stay.
-func (m *Model) Reset() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.commands, m.bodies, m.bodyBytes, m.sent = nil, 0, 0, 0
-}
-
-func (m *Model) note(c *Command) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	c.Number = len(m.commands) + 1
-	m.commands = append(m.commands, *c)
 }
 
 // harmless are the verbs that change nothing on a server.

@@ -11,7 +11,8 @@ import (
 // wire is a connection that breaks where a Cut says so.
 type wire struct {
 	net.Conn
-	m      *Model
+	h      *host
+	pace   pace
 	number int
 	how    How
 	broken bool
@@ -26,14 +27,14 @@ func (w *wire) Write(p []byte) (int, error) {
 			return done, errCut
 		}
 		piece := p[done:]
-		if w.m.Window > 0 && len(piece) > w.m.Window {
-			piece = piece[:w.m.Window]
+		if w.pace.window > 0 && len(piece) > w.pace.window {
+			piece = piece[:w.pace.window]
 		}
-		if w.m.Pause > 0 {
-			time.Sleep(w.m.Pause)
+		if w.pace.pause > 0 {
+			time.Sleep(w.pace.pause)
 		}
 		var cut bool
-		piece, cut = w.m.allow(w, piece)
+		piece, cut = w.h.allow(w, piece)
 		if len(piece) > 0 {
 			n, err := w.Conn.Write(piece)
 			done += n
@@ -47,31 +48,6 @@ func (w *wire) Write(p []byte) (int, error) {
 		}
 	}
 	return done, nil
-}
-
-// allow counts what is about to be sent and tells how much of it may be, and
-// whether the connection breaks then.
-func (m *Model) allow(w *wire, p []byte) ([]byte, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	c := m.cut
-	if c == nil || c.Conn > 0 && c.Conn != w.number {
-		m.sent += int64(len(p))
-		return p, false
-	}
-	if int64(len(p)) < c.left {
-		c.left -= int64(len(p))
-		m.sent += int64(len(p))
-		return p, false
-	}
-	p = p[:c.left]
-	m.sent += int64(len(p))
-	w.how = c.How
-	if m.cut = nil; c.Every {
-		c.left = c.After
-		m.cut = c
-	}
-	return p, true
 }
 
 // finish ends the connection in the way that was asked for.
