@@ -89,14 +89,17 @@ func Parse(raw, home string) (Location, error) {
 		user := authority[:i]
 		l.Host = authority[i+1:]
 		if strings.Contains(user, ":") {
-			return Location{}, Wrong("leave the password out: mailhaul asks for it, or give MAILHAUL_PASSWORD, --password-file or --password-command; a ':' of the user name is written %3A",
-				"%s://...@%s: a password may not stand in a location", l.Scheme, l.Host)
+			return Location{}, noPassword(l.Scheme + "://...@" + l.Host)
 		}
 		if l.User, err = url.PathUnescape(user); err != nil {
 			return Location{}, Wrong("write a '%' as %25", "%s: user: %v", safe(raw), err)
 		}
 	} else {
 		l.Host = authority
+	}
+	// A password with a "/" in it ends up as a port that is no number.
+	if _, port, err := net.SplitHostPort(l.Host); err == nil && strings.Trim(port, "0123456789") != "" || strings.Count(l.Host, ":") > 1 && !strings.HasPrefix(l.Host, "[") {
+		return Location{}, noPassword(l.Scheme + "://...")
 	}
 	if l.Path, err = url.PathUnescape(path); err != nil {
 		return Location{}, Wrong("write a '%' as %25", "%s: path: %v", safe(raw), err)
@@ -110,13 +113,19 @@ func Parse(raw, home string) (Location, error) {
 	return l, nil
 }
 
-// safe is raw without what may be a password.
+// noPassword refuses what looks like a password, without repeating it.
+func noPassword(where string) error {
+	return Wrong("leave the password out: mailhaul asks for it, or give MAILHAUL_PASSWORD, --password-file or --password-command; a ':' of the user name is written %3A",
+		"%s: a password may not stand in a location", where)
+}
+
+// safe is raw without what may be a password: options, and what stands before
+// the host.
 func safe(raw string) string {
-	scheme, rest, _ := strings.Cut(raw, "://")
-	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
-		if u, _, ok := strings.Cut(rest[:i], ":"); ok {
-			return scheme + "://" + u + ":...@" + rest[i+1:]
-		}
+	raw, _, _ = strings.Cut(raw, "?")
+	scheme, rest, ok := strings.Cut(raw, ":")
+	if i := strings.LastIndexByte(rest, '@'); ok && i >= 0 && strings.Contains(rest[:i], ":") {
+		return scheme + "://...@" + rest[i+1:]
 	}
 	return raw
 }
@@ -129,7 +138,7 @@ func (l Location) String() string {
 	if l.Host != "" {
 		b.WriteString("//")
 		if l.User != "" {
-			b.WriteString(strings.ReplaceAll(url.PathEscape(l.User), "%40", "@"))
+			b.WriteString(strings.NewReplacer("%40", "@", ":", "%3A").Replace(url.PathEscape(l.User)))
 			b.WriteByte('@')
 		}
 		b.WriteString(l.Host)
@@ -233,6 +242,10 @@ func (r *Registry[T]) Check(raw, home string) (Location, *Scheme[T], error) {
 		}
 		return l, nil, Wrong(hint, "unknown scheme %q in %s", l.Scheme, safe(raw))
 	}
+	if strings.Contains(s.Form, "://") && l.Host == "" {
+		return l, nil, Wrong("write "+s.Form, "%s: no host", l.Scheme)
+	}
+	where := Location{Scheme: l.Scheme, User: l.User, Host: l.Host, Path: l.Path} // options may hold a password
 	var known []string
 	for _, o := range s.Options {
 		known = append(known, o.Name)
@@ -246,10 +259,13 @@ func (r *Registry[T]) Check(raw, home string) (Location, *Scheme[T], error) {
 			if n := Nearest(name, known); n != "" {
 				hint = "did you mean " + n + "=?"
 			}
-			return l, nil, Wrong(hint, "%s: unknown option %q", l, name)
+			if strings.HasPrefix(strings.ToLower(name), "pass") {
+				return l, nil, noPassword(where.String())
+			}
+			return l, nil, Wrong(hint, "%s: unknown option %q", where, name)
 		}
 		if len(vs) != 1 {
-			return l, nil, Wrong("give it once", "%s: option %s is given %d times", l, name, len(vs))
+			return l, nil, Wrong("give it once", "%s: option %s is given %d times", where, name, len(vs))
 		}
 	}
 	for _, o := range s.Options {
@@ -274,7 +290,8 @@ func (r *Registry[T]) Open(ctx context.Context, raw string, env Env) (T, error) 
 func Nearest(s string, names []string) string {
 	best, at := "", len(s)/3+2
 	for _, n := range names {
-		if d := distance(s, n); d < at {
+		d := distance(s, n)
+		if d < at || d == at && best != "" && len(n) == len(s) && len(best) != len(s) {
 			best, at = n, d
 		}
 	}
