@@ -24,6 +24,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	_ "modernc.org/sqlite"
@@ -314,7 +315,7 @@ func (c *Catalog) trouble(op string, err error) error {
 		err = fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if strings.Contains(text, "disk is full") || strings.Contains(text, "SQLITE_FULL") {
-		err = fmt.Errorf("no space left for it: %w", err)
+		err = fmt.Errorf("%w: %w", syscall.ENOSPC, err)
 	}
 	return &mail.Error{Op: "catalog " + c.home.file() + ": " + op, Scope: mail.ScopeRun, Err: err}
 }

@@ -120,6 +120,23 @@ func (c *Catalog) Lose(ctx context.Context, messages []int64) error {
 	}))
 }
 
+// Regain takes back that messages were lost.
+func (c *Catalog) Regain(ctx context.Context, messages []int64) error {
+	if len(messages) == 0 {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.trouble("regain", c.transact(func() error {
+		for _, m := range messages {
+			if err := c.do("UPDATE message SET lost=0 WHERE id=?", m); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
 // Move notes that messages lie elsewhere in their folder than before: another
 // program has rewritten it.
 func (c *Catalog) Move(ctx context.Context, to map[int64]sink.Place) error {

@@ -596,20 +596,29 @@ func TestArchiveThatLostMessages(t *testing.T) {
 		if r := a.must(s); r.Missing != 0 || r.Total.Known != 13 {
 			t.Errorf("the run after: %d missing, %+v", r.Missing, r.Total)
 		}
-		// Gone from the server too: named by every run.
+		// Gone from the server too: named by every run, until somebody puts it
+		// back.
 		in := s.folder("INBOX")
 		in.expunge(0)
 		a.must(s)
-		switch a.format {
-		case "mbox":
-			os.Remove(filepath.Join(a.dir, "INBOX.mbox"))
-		case "maildir":
-			os.RemoveAll(filepath.Join(a.dir, "INBOX"))
+		name := filepath.Join(a.dir, map[string]string{"mbox": "INBOX.mbox", "maildir": "INBOX"}[a.format])
+		if err := os.Rename(name, a.dir+".aside"); err != nil {
+			t.Fatal(err)
 		}
 		for range 2 {
 			if r := a.must(s); len(r.Lost) != 1 {
 				t.Errorf("%d lost: %+v", len(r.Lost), r.Lost)
 			}
+		}
+		os.RemoveAll(name)
+		if err := os.Rename(a.dir+".aside", name); err != nil {
+			t.Fatal(err)
+		}
+		if r := a.must(s); len(r.Lost) != 0 {
+			t.Errorf("put back, and %d are lost: %+v", len(r.Lost), r.Lost)
+		}
+		if r := a.must(s); len(r.Lost) != 0 || r.Missing != 0 {
+			t.Errorf("%d lost, %d missing", len(r.Lost), r.Missing)
 		}
 	})
 }

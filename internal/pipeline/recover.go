@@ -81,15 +81,25 @@ func (r *run) checkArchive(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	lost, err := r.Catalog.Lost(ctx)
+	if err != nil {
+		return err
+	}
+	in := map[mail.Path][]catalog.Stored{}
+	for _, s := range lost {
+		in[s.Folder] = append(in[s.Folder], s)
+	}
 	for _, f := range folders {
-		if err := r.checkFolder(ctx, f); err != nil {
+		if err := r.checkFolder(ctx, f, in[f.Path]); err != nil {
 			return fmt.Errorf("look at %s: %w", mail.Clean(string(f.Path)), err)
 		}
 	}
 	return nil
 }
 
-func (r *run) checkFolder(ctx context.Context, known catalog.SinkFolder) error {
+// checkFolder looks at one folder. What was lost there may be back, as when its
+// owner has put a copy in place.
+func (r *run) checkFolder(ctx context.Context, known catalog.SinkFolder, lost []catalog.Stored) error {
 	f, err := r.acquire(ctx, known.Path, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return r.lose(ctx, known.Path, nil, nil)
@@ -99,7 +109,7 @@ func (r *run) checkFolder(ctx context.Context, known catalog.SinkFolder) error {
 	}
 	defer r.release(known.Path)
 	now, err := f.State(ctx)
-	if err != nil || now == known.State {
+	if err != nil || now == known.State && len(lost) == 0 {
 		return err
 	}
 	scan, ok := f.Folder.(sink.Scanner)
@@ -114,10 +124,25 @@ func (r *run) checkFolder(ctx context.Context, known catalog.SinkFolder) error {
 		places.add(found.Place)
 	}
 	places.sort()
+	if err := r.regain(ctx, lost, &places); err != nil {
+		return err
+	}
 	if err := r.lose(ctx, known.Path, &places, scan); err != nil {
 		return err
 	}
 	return r.Catalog.SetState(ctx, known.Path, now)
+}
+
+// regain takes messages back that lie where they were, once they were read and
+// found equal.
+func (r *run) regain(ctx context.Context, lost []catalog.Stored, there *places) error {
+	var back []int64
+	for _, s := range lost {
+		if there.has(s.Place) && r.prove(ctx, s) == nil {
+			back = append(back, s.Message)
+		}
+	}
+	return r.Catalog.Regain(ctx, back)
 }
 
 // lose marks what is not in a folder any more. A nil places is a folder that
