@@ -12,11 +12,7 @@ package imap
 
 import (
 	"context"
-	"crypto/x509"
-	"fmt"
 	"net"
-	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 
@@ -74,18 +70,17 @@ func options(l location.Location, env location.Env) (o imapconn.Options, most in
 		return o, 0, location.Wrong("write "+l.Scheme+"://USER@"+l.Host, "%s: no user name", l)
 	}
 	o = imapconn.Options{User: l.User, Host: l.Hostname(), Name: name, Version: Version}
-	switch tls := l.Option.Get("tls"); {
-	case l.Scheme == "imaps":
+	if l.Scheme == "imaps" {
 		o.Addr = l.HostPort("993")
-	case tls == "" || tls == "starttls":
+	} else {
 		o.Addr, o.Security = l.HostPort("143"), imapconn.StartTLS
-	case tls != "none":
-		return o, 0, location.Wrong("tls is starttls or none", "%s: tls=%s", l, tls)
-	case !loopback(l.Hostname()) && !env.AllowCleartext:
-		return o, 0, location.Wrong("use imaps://, or leave tls=none out; --allow-cleartext lets everybody on the way read along",
-			"%s: without TLS the password would be sent for all to see", l)
-	default:
-		o.Addr, o.Security = l.HostPort("143"), imapconn.None
+		none, err := l.Cleartext(env, "starttls", "imaps")
+		if err != nil {
+			return o, 0, err
+		}
+		if none {
+			o.Security = imapconn.None
+		}
 	}
 	most = 4
 	if v := l.Option.Get("connections"); v != "" {
@@ -93,33 +88,8 @@ func options(l location.Location, env location.Env) (o imapconn.Options, most in
 			return o, 0, location.Wrong("connections is a number from 1 to 100", "%s: connections=%s", l, v)
 		}
 	}
-	if file := l.Option.Get("ca_file"); file != "" {
-		if o.Roots, err = roots(file); err != nil {
-			return o, 0, location.Wrong("ca_file is a file with certificates in PEM form", "%s: ca_file: %v", l, err)
-		}
-	}
-	return o, most, nil
-}
-
-// loopback reports whether host is certainly this machine.
-func loopback(host string) bool {
-	if strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
-}
-
-func roots(file string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s: no certificate in it", file)
-	}
-	return pool, nil
+	o.Roots, err = l.Authority()
+	return o, most, err
 }
 
 // top is the folder that a location's path names, in the form of our paths.
