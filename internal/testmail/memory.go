@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"iter"
 	"log"
 	"net"
 	"sync"
@@ -207,19 +208,25 @@ func (m *Memory) Fill(seed uint64, n int) error {
 			}
 		}
 	}
-	i := 0
-	for msg := range Generate(seed, n) {
-		if err := m.Append(lived[i*7%(len(lived)-empty)], msg); err != nil {
+	for folder, msg := range filled(seed, n) {
+		if err := m.Append(folder, msg); err != nil {
 			return err
 		}
-		if i%10 == 0 {
-			if err := m.Append("Archive", msg); err != nil {
-				return err
-			}
-		}
-		i++
 	}
 	return nil
+}
+
+// filled are the mails of Fill and where they lie.
+func filled(seed uint64, n int) iter.Seq2[string, Message] {
+	return func(yield func(string, Message) bool) {
+		i := 0
+		for msg := range Generate(seed, n) {
+			if !yield(lived[i*7%(len(lived)-empty)], msg) || i%10 == 0 && !yield("Archive", msg) {
+				return
+			}
+			i++
+		}
+	}
 }
 
 // lived are the folders of Fill, as often as mail goes there; the last ones

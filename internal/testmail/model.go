@@ -103,14 +103,19 @@ func (m *Model) delim() string {
 }
 
 func (m *Model) knows(user, password string) bool {
-	u, p := m.User, m.Password
-	if u == "" {
-		u = "ann"
+	return known(m.User, m.Password, user, password)
+}
+
+// known compares a login with the one that is right, ann and secret where that
+// is empty.
+func known(rightUser, rightPassword, user, password string) bool {
+	if rightUser == "" {
+		rightUser = "ann"
 	}
-	if p == "" {
-		p = "secret"
+	if rightPassword == "" {
+		rightPassword = "secret"
 	}
-	return user == u && password == p
+	return user == rightUser && password == rightPassword
 }
 
 // harmless are the verbs that change nothing on a server.
