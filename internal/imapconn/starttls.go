@@ -57,7 +57,7 @@ func startTLS(ctx context.Context, nc *netconn.Conn, greeting time.Duration) err
 		s, ok := parseStatus(line[len(tag)+1:])
 		switch {
 		case !ok || s.Type != "OK":
-			return fmt.Errorf("%w: the server does not offer STARTTLS (%w): try imaps://", ErrSecurity, &s)
+			return netconn.Advise(fmt.Errorf("%w: the server does not offer STARTTLS (%w)", ErrSecurity, &s), "try imaps://")
 		case br.Buffered() > 0:
 			return fmt.Errorf("%w: there are bytes on the line that do not belong there: somebody may be listening", ErrSecurity)
 		}

@@ -165,12 +165,12 @@ func (f *fetcher) body(b *imapconn.Body) error {
 		f.m.a.wrong.Add(1)
 	}
 	body := io.Reader(b)
-	if b.Size < e.Size && b.Size < mostPlaceholder {
+	if b.Size != e.Size && b.Size < mostPlaceholder {
 		text, err := io.ReadAll(b)
 		if err != nil {
 			return err
 		}
-		if bytes.Contains(text, placeholder) {
+		if isPlaceholder(text) {
 			return f.refuse(e, errPlaceholder)
 		}
 		body = bytes.NewReader(text)
@@ -185,9 +185,22 @@ var (
 	errNoBody      = errors.New("the server gives no content for it")
 	errPlaceholder = errors.New("the server cannot convert it and gives a notice instead")
 
-	// Exchange answers so for items that it cannot turn into a message.
+	// Exchange answers so for items that it cannot turn into a message (row A5).
 	placeholder = []byte("Retrieval using the IMAP4 protocol failed for the following message")
 )
+
+// isPlaceholder looks for Exchange's notice where Exchange puts it: a message of
+// its own that says so in the subject. Mail that quotes it is none.
+func isPlaceholder(text []byte) bool {
+	head, _, _ := bytes.Cut(text, []byte("\r\n\r\n"))
+	subject := false
+	for line := range bytes.Lines(head) {
+		if len(line) > 8 && bytes.EqualFold(line[:8], []byte("Subject:")) {
+			subject = bytes.Contains(line, placeholder)
+		}
+	}
+	return subject && bytes.Contains(bytes.ToLower(head), []byte("microsoft exchange"))
+}
 
 // mostPlaceholder is more than such a notice takes.
 const mostPlaceholder = 4 << 10
