@@ -38,13 +38,16 @@ var arrows = map[string][]string{
 
 	"source":      {"internal/mail", "internal/location"},
 	"sink":        {"internal/mail", "internal/location"},
-	"source/imap": {"source", "internal/mail", "internal/location", "internal/imapconn"},
+	"source/imap": {"source", "internal/mail", "internal/location", "internal/netconn", "internal/imapconn"},
+	"source/pop3": {"source", "internal/mail", "internal/location", "internal/netconn", "internal/pop3conn"},
 	"sink/mbox":   {"sink", "internal/mail", "internal/location", "internal/durable", "internal/foldername", "internal/mboxrd"},
 	"sink/maildir": {"sink", "internal/mail", "internal/location", "internal/durable", "internal/foldername",
 		"internal/maildirname"},
 
 	"internal/imapconn": {"internal/mail", "internal/netconn", "internal/secret",
 		"github.com/emersion/go-imap/v2/...", "github.com/emersion/go-sasl"},
+	"internal/pop3conn": {"internal/mail", "internal/netconn", "internal/secret",
+		"github.com/knadh/go-pop3", "github.com/emersion/go-sasl"},
 	"internal/catalog": {"internal/mail", "internal/durable", "source", "sink", "modernc.org/sqlite"},
 	"internal/verify":  {"internal/catalog", "internal/mail", "sink"},
 	"internal/pipeline": {"internal/mail", "internal/foldername", "internal/spool", "internal/catalog", "source", "sink",
@@ -56,8 +59,8 @@ var arrows = map[string][]string{
 	"source/sourcetest": {"internal/...", "source", "github.com/google/go-cmp/..."},
 	"sink/sinktest":     {"internal/...", "sink", "github.com/google/go-cmp/..."},
 
-	"cmd/mailhaul": {"internal/...", "source", "source/imap", "sink", "sink/mbox", "sink/maildir",
-		"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/schollz/progressbar/v3", "golang.org/x/term"},
+	"cmd/mailhaul": {"internal/...", "source", "source/imap", "source/pop3", "sink", "sink/mbox", "sink/maildir",
+		"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/schollz/progressbar/v3", "github.com/rivo/uniseg", "golang.org/x/term"},
 }
 
 // testOnly may be imported by tests, by each other, and by the demo.
@@ -70,7 +73,8 @@ var guests = map[string][]string{
 	"modernc.org/sqlite":             {"internal/catalog"},
 	"github.com/emersion/go-mbox":    {"internal/mboxrd"},
 	"github.com/emersion/go-imap":    {"internal/imapconn", "internal/testmail"},
-	"github.com/emersion/go-sasl":    {"internal/imapconn"},
+	"github.com/emersion/go-sasl":    {"internal/imapconn", "internal/pop3conn"},
+	"github.com/knadh/go-pop3":       {"internal/pop3conn"},
 	"golang.org/x/sys":               {"internal/durable"},
 }
 

@@ -29,10 +29,16 @@ fits and everything below.
 equal content counts. folder: within a folder (default for mbox). archive: in
 the whole archive (default for Maildir, where every folder stays complete, by
 hard links). off: never.
+
+--delete-after deletes messages of a POP3 account at the server, which is never
+done otherwise: each was committed to this archive that long ago, its copy was
+read back just now and found equal. Deleting more than half of the mailbox, or
+more than a thousand messages, takes --yes too.
 `
 
 func (a *app) backup() *cobra.Command {
 	var j job.Job
+	var age, size string
 	c := &cobra.Command{
 		Use:   "backup FROM TO",
 		Short: "Bring what is new from an account into an archive",
@@ -43,6 +49,18 @@ func (a *app) backup() *cobra.Command {
 			if err := a.withOptions(&j.From, &j.To); err != nil {
 				return err
 			}
+			var err error
+			if c.Flags().Changed("delete-after") {
+				j.Remove.Yes = true
+				if j.Remove.After, err = parseAge(age); err != nil {
+					return err
+				}
+			}
+			if c.Flags().Changed("max-size") {
+				if j.MaxSize, err = parseSize(size); err != nil {
+					return err
+				}
+			}
 			return a.transfer(c, j)
 		},
 	}
@@ -50,6 +68,9 @@ func (a *app) backup() *cobra.Command {
 	f.StringArrayVar(&j.Folders, "folder", nil, "only folders that fit `PATTERN`, and those below; may be repeated")
 	f.StringArrayVar(&j.Exclude, "exclude", nil, "no folder that fits `PATTERN`, nor those below; may be repeated")
 	f.StringVar(&j.Dedup, "dedup", "", "store equal messages once per `SCOPE`: folder, archive or off")
+	f.StringVar(&size, "max-size", "", "leave messages of more than `SIZE` bytes (500k, 25M, 2G) on the server")
+	f.StringVar(&age, "delete-after", "", "POP3: delete at the server what has been in the archive for `TIME` (30d, 2w, 12h, or 0 for at once)")
+	f.BoolVar(&j.Remove.Sure, "yes", false, "delete also where that is most of a mailbox")
 	f.BoolVar(&j.AddAccount, "add-account", false, "let a further account into an archive")
 	a.accountFlags(f)
 	a.outputFlags(f)

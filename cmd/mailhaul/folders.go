@@ -2,13 +2,13 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
+	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"mailhaul/internal/mail"
+	"mailhaul/source"
 )
 
 const foldersHelp = `
@@ -57,6 +57,12 @@ func (a *app) listFolders(c *cobra.Command, from string) error {
 	if err != nil {
 		return err
 	}
+	slices.SortFunc(list, func(a, b source.Folder) int { // the inbox first
+		if (a.Path == mail.Inbox) != (b.Path == mail.Inbox) {
+			return map[bool]int{true: -1, false: 1}[a.Path == mail.Inbox]
+		}
+		return strings.Compare(string(a.Path), string(b.Path))
+	})
 	if a.json {
 		enc := json.NewEncoder(a.out)
 		for _, f := range list {
@@ -66,14 +72,14 @@ func (a *app) listFolders(c *cobra.Command, from string) error {
 		}
 		return nil
 	}
-	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "FOLDER\tROLE\tMESSAGES\tSIZE")
+	t := table{{"FOLDER", "ROLE", "MESSAGES", "SIZE"}}
 	var messages, size int64
 	for _, f := range list {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", mail.Clean(string(f.Path)), or(f.Role, "-"), number(f.Messages), bytesOf(f.Bytes))
+		t = append(t, []string{mail.Clean(string(f.Path)), or(f.Role, "-"), number(f.Messages), bytesOf(f.Bytes)})
 		messages += max(f.Messages, 0)
 		size += max(f.Bytes, 0)
 	}
-	fmt.Fprintf(w, "%d folders\t\t%s\t%s\n", len(list), number(messages), bytesOf(size))
-	return w.Flush()
+	t = append(t, []string{plural(int64(len(list)), "folder"), "", number(messages), bytesOf(size)})
+	t.print(a.out, 2)
+	return nil
 }

@@ -30,7 +30,9 @@ type Job struct {
 	Folders    []string // patterns; none: all folders
 	Exclude    []string // patterns, stronger than Folders
 	Dedup      string   // "folder", "archive", "off"; empty: what suits the destination
-	AddAccount bool     // let a further account into the archive
+	MaxSize    int64    // leave out larger messages; 0: none
+	Remove     pipeline.Remove
+	AddAccount bool // let a further account into the archive
 }
 
 // A Runner has what a job needs at run time.
@@ -85,6 +87,9 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 		return report, err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
+	if _, ok := src.(source.Remover); !ok && j.Remove.Yes {
+		return report, location.Wrong("only POP3 accounts can be emptied after a backup", "--delete-after: %s: this kind of source deletes nothing", from.Scheme)
+	}
 	if cat == nil {
 		if _, err := src.Folders(ctx); err != nil {
 			return report, err
@@ -97,7 +102,7 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 	p := &pipeline.Pipeline{
 		Source: src, Sink: to, Catalog: cat, Account: Account(from),
 		Spool:   spool.New(home.StateDir(), spool.Budget),
-		Options: pipeline.Options{Folders: filter.choose, Dedup: dedup, Sleep: r.Sleep},
+		Options: pipeline.Options{Folders: filter.choose, Dedup: dedup, MaxSize: j.MaxSize, Remove: j.Remove, Sleep: r.Sleep},
 		Observe: r.Observe,
 	}
 	report, err = p.Run(ctx)
