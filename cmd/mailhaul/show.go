@@ -27,6 +27,7 @@ type show struct {
 	done    ahead // read and settled so far
 	started time.Time
 	bar     *progressbar.ProgressBar
+	drawn   bool
 	enc     *json.Encoder
 	stop    chan struct{}
 	stopped sync.WaitGroup
@@ -118,7 +119,7 @@ func (s *show) every(d time.Duration, f func()) {
 func (s *show) end() {
 	close(s.stop)
 	s.stopped.Wait()
-	if s.bar != nil {
+	if s.drawn {
 		s.bar.Finish() // its error is of the terminal, and nobody else could be told
 		s.bar.Clear()
 	}
@@ -128,6 +129,9 @@ func (s *show) end() {
 func (s *show) event(e pipeline.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.folders) == 0 {
+		s.started = time.Now() // the time that a password took does not count
+	}
 	s.count(e)
 	if s.enc != nil {
 		s.enc.Encode(jsonEvent(e))
@@ -210,7 +214,11 @@ func (s *show) total() (t ahead) {
 func (s *show) draw(columns int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.folders) == 0 {
+		return // the password may still be asked for
+	}
 	t := s.total()
+	s.drawn = true
 	counts := number(s.done.messages) + "/" + number(t.messages)
 	room := columns - aroundBar - barWidth(columns) - len(counts) - 1
 	s.bar.Describe(strings.TrimRight(counts+" "+short(s.at, room), " "))
@@ -263,7 +271,7 @@ func (s *show) line() {
 
 // say prints a line above the bar.
 func (s *show) say(format string, args ...any) {
-	if s.bar != nil {
+	if s.drawn {
 		s.bar.Clear()
 	}
 	fmt.Fprintf(s.app.err, "mailhaul: %s\n", fmt.Sprintf(format, args...))

@@ -1,10 +1,13 @@
 package testmail
 
 import (
+	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -28,9 +31,18 @@ func absent(tb TB, why string) {
 	tb.Skipf("Dovecot is needed: %s", why)
 }
 
-// helper finds one of Dovecot's own programs where packages put them.
+// helper finds one of Dovecot's own programs, which this test needs.
 func helper(tb TB, name string) string {
 	tb.Helper()
+	path := find(name)
+	if path == "" {
+		absent(tb, "no "+name+" program of Dovecot is installed")
+	}
+	return path
+}
+
+// find looks for one of Dovecot's own programs where packages put them.
+func find(name string) string {
 	for _, dir := range []string{
 		"/usr/lib/dovecot", "/usr/libexec/dovecot",
 		"/usr/local/libexec/dovecot", "/usr/local/lib/dovecot",
@@ -40,7 +52,6 @@ func helper(tb TB, name string) string {
 			return path
 		}
 	}
-	absent(tb, "no "+name+" program of Dovecot is installed")
 	return ""
 }
 
@@ -164,15 +175,47 @@ func (d *Maildrop) Deliver(folder string, messages ...Message) {
 	}
 }
 
-// Kept is what Dovecot gives back of raw: every LF gets the CR that it lacks,
+// Left are the messages that lie in a folder, in the order of their delivery.
+func (d *Maildrop) Left(folder string) [][]byte {
+	d.tb.Helper()
+	// Dovecot moves what it finds in new to cur, so new is looked into first.
+	paths := map[string]string{}
+	for _, sub := range []string{"new", "cur"} {
+		found, _ := filepath.Glob(filepath.Join(d.folder(folder), sub, "*"))
+		for _, path := range found {
+			paths[filepath.Base(path)] = path
+		}
+	}
+	var left [][]byte
+	for _, name := range slices.Sorted(maps.Keys(paths)) {
+		raw, err := os.ReadFile(paths[name])
+		if err != nil {
+			d.tb.Fatalf("what is left in %s: %v", folder, err)
+		}
+		left = append(left, raw)
+	}
+	return left
+}
+
+// KeptDovecotPOP3 is what Dovecot gives back of raw through POP3: every LF gets
+// the CR that it lacks, and an open last line, an empty one too, is ended.
+func KeptDovecotPOP3(raw []byte) []byte {
+	kept := crlf(raw)
+	if n := len(kept); n == 0 || kept[n-1] != '\n' {
+		kept = append(kept, "\r\n"...)
+	}
+	return kept
+}
+
+// Kept is what Dovecot gives back of raw through IMAP: every LF gets the CR that it lacks,
 // and a NUL, which no string of IMAP may hold, comes as 0x80.
-func Kept(raw []byte) []byte {
+func Kept(raw []byte) []byte { return bytes.ReplaceAll(crlf(raw), []byte{0}, []byte{0x80}) }
+
+// crlf gives every LF the CR that it lacks.
+func crlf(raw []byte) []byte {
 	kept := make([]byte, 0, len(raw)+len(raw)/32)
 	for i, c := range raw {
-		switch {
-		case c == 0:
-			c = 0x80
-		case c == '\n' && (i == 0 || raw[i-1] != '\r'):
+		if c == '\n' && (i == 0 || raw[i-1] != '\r') {
 			kept = append(kept, '\r')
 		}
 		kept = append(kept, c)

@@ -12,14 +12,16 @@ import (
 	"time"
 )
 
-// A Daemon is a whole Dovecot on ports of its own, for login, STARTTLS, TLS
-// and compression. Every user name is known; Password opens all of them, but
+// A Daemon is a whole Dovecot on ports of its own, for login, STARTTLS, STLS,
+// TLS and compression. Every user name is known; Password opens all of them, but
 // only User has the mail that Deliver brings.
 type Daemon struct {
 	*Maildrop
 	Authority *Authority
 	IMAP      string // host and port; STARTTLS
 	IMAPS     string
+	POP3      string // STLS; empty, as the next, where Dovecot was installed without POP3
+	POP3S     string
 	User      string
 	Password  string
 }
@@ -52,19 +54,32 @@ func DovecotDaemon(tb TB) *Daemon {
 	return nil
 }
 
+// DovecotDaemonPOP3 is DovecotDaemon for tests that need its POP3.
+func DovecotDaemonPOP3(tb TB) *Daemon {
+	tb.Helper()
+	helper(tb, "pop3-login")
+	return DovecotDaemon(tb)
+}
+
 // start tells why Dovecot did not, or "".
 func (d *Daemon) start(program string) string {
-	ports, err := freePorts(2)
+	ports, err := freePorts(4)
 	if err != nil {
 		return err.Error()
 	}
-	d.IMAP, d.IMAPS = fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("127.0.0.1:%d", ports[1])
+	text := daemonConfig
+	d.IMAP, d.IMAPS = local(ports[0]), local(ports[1])
+	if find("pop3-login") != "" && find("pop3") != "" {
+		text += daemonPOP3
+		d.POP3, d.POP3S = local(ports[2]), local(ports[3])
+	}
 	name, group, uid := d.identity()
 	config := filepath.Join(d.dir, "dovecot.conf")
 	d.write(config, []byte(strings.NewReplacer(
 		"$DIR", d.dir, "$NAME", filepath.Base(d.dir), "$IMAPS", fmt.Sprint(ports[1]), "$IMAP", fmt.Sprint(ports[0]),
+		"$POP3S", fmt.Sprint(ports[3]), "$POP3", fmt.Sprint(ports[2]),
 		"$USER", name, "$GROUP", group, "$UID", fmt.Sprint(uid),
-	).Replace(daemonConfig)))
+	).Replace(text)))
 
 	cmd := exec.Command(program, "-F", "-c", config)
 	runAs(cmd, d.uid)
@@ -85,8 +100,8 @@ func (d *Daemon) start(program string) string {
 	}
 	endGroup(cmd)
 	<-gone
-	text, _ := os.ReadFile(filepath.Join(d.dir, "log", "dovecot.log"))
-	return string(text)
+	said, _ := os.ReadFile(filepath.Join(d.dir, "log", "dovecot.log"))
+	return string(said)
 }
 
 // answers waits for the greeting, as long as Dovecot lives.
@@ -95,7 +110,7 @@ func (d *Daemon) answers(gone <-chan struct{}) bool {
 	defer try.Stop()
 	patience := time.After(20 * time.Second)
 	for {
-		if d.greets() {
+		if d.greets(d.IMAP) && (d.POP3 == "" || d.greets(d.POP3)) {
 			return true
 		}
 		select {
@@ -108,10 +123,10 @@ func (d *Daemon) answers(gone <-chan struct{}) bool {
 	}
 }
 
-// greets reports whether our Dovecot listens: the greeting names its
+// greets reports whether our Dovecot listens at addr: the greeting names its
 // directory, as another test's may have been faster to take the port.
-func (d *Daemon) greets() bool {
-	conn, err := net.DialTimeout("tcp", d.IMAP, 5*time.Second)
+func (d *Daemon) greets(addr string) bool {
+	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
 	if err != nil {
 		return false
 	}
@@ -141,6 +156,8 @@ func (d *Daemon) identity() (name, group string, uid int) {
 	}
 	return u.Username, g.Name, uid
 }
+
+func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
 // freePorts are ports of loopback that nobody had a moment ago.
 func freePorts(n int) ([]int, error) {
@@ -211,5 +228,20 @@ protocol imap {
 namespace inbox {
   inbox = yes
   separator = /
+}
+`
+
+// daemonPOP3 follows where Dovecot has POP3.
+const daemonPOP3 = `
+protocols = imap pop3
+service pop3-login {
+  chroot =
+  inet_listener pop3 {
+    port = $POP3
+  }
+  inet_listener pop3s {
+    port = $POP3S
+    ssl = yes
+  }
 }
 `

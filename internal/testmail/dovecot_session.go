@@ -13,22 +13,41 @@ import (
 )
 
 // A Private is a Dovecot without daemon, port of its own or root: every
-// connection to Addr gets an imap process that is logged in already and speaks
-// straight to the socket. It starts in some milliseconds.
+// connection to Addr gets an imap or pop3 process that is logged in already and
+// speaks straight to the socket. It starts in some milliseconds.
 type Private struct {
 	*Maildrop
+	imap     *Private // the same mail through IMAP: itself, mostly
 	listener net.Listener
 	program  string
 	config   string
 	serves   sync.WaitGroup
 }
 
-// Dovecot starts one. Its greeting is PREAUTH.
+// Dovecot starts one that speaks IMAP. Its greeting is PREAUTH.
 func Dovecot(tb TB) *Private {
 	tb.Helper()
 	program := helper(tb, "imap")
 	master(tb) // for its version
-	p := &Private{Maildrop: newMaildrop(tb, "ann"), program: program}
+	p := private(tb, newMaildrop(tb, "ann"), program)
+	p.imap = p
+	return p
+}
+
+// DovecotPOP3 starts one that speaks POP3, of the folder INBOX. Sessions begin
+// in the TRANSACTION state; there may be several at a time.
+func DovecotPOP3(tb TB) *Private {
+	tb.Helper()
+	program := helper(tb, "pop3")
+	imap := Dovecot(tb)
+	p := private(tb, imap.Maildrop, program)
+	p.imap = imap
+	return p
+}
+
+func private(tb TB, mail *Maildrop, program string) *Private {
+	tb.Helper()
+	p := &Private{Maildrop: mail, program: program}
 	p.config = filepath.Join(p.dir, "dovecot.conf")
 	p.write(p.config, []byte(strings.NewReplacer("$DIR", p.dir, "$MAIL", p.mail).Replace(privateConfig)))
 	var err error
@@ -121,11 +140,11 @@ func (p *Private) Remove(folder string, positions ...int) {
 	p.Say(open, "UID STORE "+uids+` +FLAGS.SILENT (\Deleted)`, "UID EXPUNGE "+uids)
 }
 
-// Say does commands on a connection of its own, as another client, and gives
-// the answers. A command that is refused fails the test.
+// Say does IMAP commands on a connection of its own, as another client, and
+// gives the answers. A command that is refused fails the test.
 func (p *Private) Say(commands ...string) string {
 	p.tb.Helper()
-	conn, err := p.Dial(context.Background(), "", "")
+	conn, err := p.imap.Dial(context.Background(), "", "")
 	if err != nil {
 		p.tb.Fatalf("dial Dovecot: %v", err)
 	}

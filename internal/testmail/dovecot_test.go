@@ -3,6 +3,8 @@ package testmail
 import (
 	"bytes"
 	"crypto/tls"
+	"fmt"
+	"net"
 	"strings"
 	"testing"
 
@@ -70,6 +72,70 @@ func TestDovecotDaemon(t *testing.T) {
 	}
 }
 
+func TestDovecotPOP3(t *testing.T) {
+	d := DovecotPOP3(t)
+	d.Deliver("INBOX", Corpus()...)
+	s := dial(t, d.Addr())
+	if got := s.line(); !strings.HasPrefix(got, "+OK") {
+		t.Fatalf("greeting: %q", got)
+	}
+	for i, m := range Corpus() {
+		if got := unstuffed(s.all("RETR %d", i+1)); !bytes.Equal(got, KeptDovecotPOP3(m.Raw())) {
+			t.Errorf("%s: got %.200q", m.Name, got)
+		}
+	}
+	if got := s.say("DELE 1"); !strings.HasPrefix(got, "+OK") || len(d.Left("INBOX")) != len(Corpus()) {
+		t.Errorf("DELE: %q, %d left", got, len(d.Left("INBOX")))
+	}
+	s.say("QUIT")
+	left := d.Left("INBOX")
+	if len(left) != len(Corpus())-1 || !bytes.Equal(left[0], Corpus()[1].Raw()) {
+		t.Errorf("%d left after QUIT", len(left))
+	}
+	d.Remove("INBOX", 0)
+	s = dial(t, d.Addr())
+	s.line()
+	if got := s.say("STAT"); !strings.HasPrefix(got, fmt.Sprintf("+OK %d ", len(Corpus())-2)) {
+		t.Errorf("after one was removed: %q", got)
+	}
+}
+
+func TestDovecotDaemonPOP3(t *testing.T) {
+	d := DovecotDaemonPOP3(t)
+	d.Deliver("INBOX", Corpus()[:10]...)
+	trust := &tls.Config{RootCAs: d.Authority.Pool(), ServerName: "localhost"}
+	for _, addr := range []string{d.POP3, d.POP3S} {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if addr == d.POP3 {
+			s := talk(t, conn)
+			s.line()
+			if got := s.say("STLS"); !strings.HasPrefix(got, "+OK") {
+				t.Fatalf("STLS: %q", got)
+			}
+		}
+		s := talk(t, tls.Client(conn, trust))
+		if addr == d.POP3S {
+			s.line()
+		}
+		s.say("USER %s", d.User)
+		if got := s.say("PASS wrong"); !strings.HasPrefix(got, "-ERR [AUTH]") {
+			t.Errorf("wrong password: %q", got)
+		}
+		s.say("USER %s", d.User)
+		if got := s.say("PASS %s", d.Password); !strings.HasPrefix(got, "+OK") {
+			t.Fatalf("login: %q", got)
+		}
+		if got := unstuffed(s.all("RETR 10")); !bytes.Equal(got, KeptDovecotPOP3(Corpus()[9].Raw())) {
+			t.Errorf("got %q", got)
+		}
+		s.say("QUIT")
+	}
+}
+
 // fussy is a TB that notes how a helper gave up.
 type fussy struct {
 	TB
@@ -87,6 +153,14 @@ func TestDovecotAbsent(t *testing.T) {
 		absent(&f, "it is not installed")
 		if !strings.HasPrefix(f.how, want) {
 			t.Errorf("%q: %s", env, f.how)
+		}
+	}
+}
+
+func TestKeptDovecotPOP3(t *testing.T) {
+	for raw, want := range map[string]string{"": "\r\n", "a\x00\nb": "a\x00\r\nb\r\n", "a\n": "a\r\n", "a\r": "a\r\r\n"} {
+		if got := KeptDovecotPOP3([]byte(raw)); string(got) != want {
+			t.Errorf("%q is kept as %q", raw, got)
 		}
 	}
 }
