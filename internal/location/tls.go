@@ -9,16 +9,15 @@ import (
 )
 
 // Cleartext reads the option tls of a scheme that begins in clear text: it is
-// upgrade ("starttls", "stls"), which is the default and means that TLS must
-// come before any password, or none. The latter is refused where others could
-// read along, unless the user has allowed it; secure is the scheme to use
-// instead.
-func (l Location) Cleartext(env Env, upgrade, secure string) (bool, error) {
+// starttls, which is the default and means that TLS must come before any
+// password, or none. The latter is refused where others could read along,
+// unless the user has allowed it; secure is the scheme to use instead.
+func (l Location) Cleartext(env Env, secure string) (bool, error) {
 	switch tls := l.Option.Get("tls"); {
-	case tls == "" || tls == upgrade:
+	case tls == "" || tls == "starttls":
 		return false, nil
 	case tls != "none":
-		return false, Wrong("tls is "+upgrade+" or none", "%s: tls=%s", l, tls)
+		return false, Wrong("tls is starttls or none", "%s: tls=%s", l, tls)
 	case !loopback(l.Hostname()) && !env.AllowCleartext:
 		return false, Wrong("use "+secure+"://, or leave tls=none out; --allow-cleartext lets everybody on the way read along",
 			"%s: without TLS the password would be sent for all to see", l)

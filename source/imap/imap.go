@@ -74,7 +74,7 @@ func options(l location.Location, env location.Env) (o imapconn.Options, most in
 		o.Addr = l.HostPort("993")
 	} else {
 		o.Addr, o.Security = l.HostPort("143"), imapconn.StartTLS
-		none, err := l.Cleartext(env, "starttls", "imaps")
+		none, err := l.Cleartext(env, "imaps")
 		if err != nil {
 			return o, 0, err
 		}
