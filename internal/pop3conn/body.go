@@ -115,6 +115,10 @@ func (c *Conn) Refusal(err error) error {
 // away only at the start of a line that follows a CRLF, and no other byte is
 // changed (RFC 1939, section 3). Its Read ends in io.EOF when that end was
 // seen, and in nothing else that could pass for it.
+//
+// Of two dots that begin a line the first is taken away. One dot before
+// something else is what a server sends that stuffs no dots, or, as Dovecot,
+// not the first of a message: it is left, for it was not put there on the way.
 type Body struct {
 	N int64 // bytes given so far
 
@@ -153,7 +157,7 @@ func (b *Body) next() ([]byte, error) {
 				b.end = true
 				return nil, io.EOF
 			}
-			if err == nil {
+			if err == nil && p[1] == '.' {
 				br.Discard(1)
 			}
 		}

@@ -25,7 +25,7 @@ func (c *Conn) line() ([]byte, error) {
 	}
 	b, ok := bytes.CutSuffix(b, []byte("\r\n"))
 	if !ok {
-		return nil, fmt.Errorf("%w: a line ends in LF alone, where CRLF belongs: %.60q", errSyntax, b)
+		return nil, fmt.Errorf("%w: a line ends in LF alone, where CRLF belongs: %.60q", ErrSyntax, b)
 	}
 	return b, nil
 }
@@ -54,7 +54,7 @@ func (c *Conn) status() (Status, error) {
 	}
 	s, ok := parseStatus(string(line))
 	if !ok {
-		return s, fmt.Errorf("%w: %.60q instead of +OK or -ERR", errSyntax, line)
+		return s, fmt.Errorf("%w: %.60q instead of +OK or -ERR", ErrSyntax, line)
 	}
 	return s, nil
 }

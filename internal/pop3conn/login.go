@@ -17,6 +17,7 @@ import (
 	"github.com/knadh/go-pop3"
 
 	"mailhaul/internal/mail"
+	"mailhaul/internal/netconn"
 )
 
 // A Mechanism is a way to authenticate (RFC 4422, RFC 5034). Client makes the
@@ -79,7 +80,7 @@ func (c *Conn) greet(patience time.Duration) error {
 	s, ok := parseStatus(string(line))
 	switch {
 	case !ok:
-		return fmt.Errorf("%w: this does not greet like a POP3 server: %.60q", errSyntax, line)
+		return fmt.Errorf("%w: this does not greet like a POP3 server: %.60q", ErrSyntax, line)
 	case !s.OK:
 		return refused(&s)
 	}
@@ -168,9 +169,9 @@ func (c *Conn) userPass(o *Options) error {
 	}
 	if !s.OK && c.caps != nil && !c.Has("USER") && !s.Temporary() {
 		if o.Security == None {
-			return fmt.Errorf("%w: the server takes no password without TLS: use pop3s:// or leave tls=none out: %w", errWays, &s)
+			return netconn.Advise(fmt.Errorf("%w: the server takes no password without TLS: %w", errWays, &s), "use pop3s://, or leave tls=none out")
 		}
-		return fmt.Errorf("%w: the server takes no password: does this account need OAuth? %w", errWays, &s)
+		return netconn.Advise(fmt.Errorf("%w: the server takes no password: %w", errWays, &s), "does this account need OAuth?")
 	}
 	if s.OK {
 		s, err = c.say("PASS " + o.Password)
@@ -195,7 +196,7 @@ func (c *Conn) apop(o *Options) error {
 	from := strings.IndexByte(c.greeting, '<')
 	to := strings.IndexByte(c.greeting, '>')
 	if from < 0 || to < from {
-		return fmt.Errorf("%w: the server does not offer APOP: leave auth=apop out", errWays)
+		return netconn.Advise(fmt.Errorf("%w: the server does not offer APOP", errWays), "leave auth=apop out")
 	}
 	stamp := c.greeting[from : to+1]
 	for i := range len(stamp) {
@@ -289,7 +290,7 @@ func (c *Conn) challenge() (challenge []byte, s Status, err error) {
 	}
 	s, ok := parseStatus(string(line))
 	if !ok {
-		return nil, s, fmt.Errorf("%w: %.60q instead of a challenge", errSyntax, line)
+		return nil, s, fmt.Errorf("%w: %.60q instead of a challenge", ErrSyntax, line)
 	}
 	return nil, s, nil
 }

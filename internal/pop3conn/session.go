@@ -75,7 +75,7 @@ func (c *Conn) survey(v Survey) (uidl bool, err error) {
 	err = c.numbered(count, "LIST", func(n int, rest []byte) error {
 		size, ok := number(string(rest))
 		if !ok {
-			return fmt.Errorf("%w: LIST gives message %d the size %.40q", errSyntax, n, rest)
+			return fmt.Errorf("%w: LIST gives message %d the size %.40q", ErrSyntax, n, rest)
 		}
 		return v.Size(n, size)
 	})
@@ -112,12 +112,12 @@ func (c *Conn) stat(v Survey) (count int64, err error) {
 	}
 	words := strings.Fields(s.Text)
 	if len(words) < 2 {
-		return 0, fmt.Errorf("%w: STAT says %.60q", errSyntax, s.Text)
+		return 0, fmt.Errorf("%w: STAT says %.60q", ErrSyntax, s.Text)
 	}
 	count, ok := number(words[0])
 	size, okToo := number(words[1])
 	if !ok || !okToo || count > mostMessages {
-		return 0, fmt.Errorf("%w: STAT says %.60q", errSyntax, s.Text)
+		return 0, fmt.Errorf("%w: STAT says %.60q", ErrSyntax, s.Text)
 	}
 	return count, v.Begin(count, size)
 }
@@ -129,7 +129,7 @@ func (c *Conn) numbered(count int64, verb string, f func(n int, rest []byte) err
 		n, rest := digits(bytes.TrimLeft(line, " "))
 		switch {
 		case n == 0 || len(rest) > 0 && rest[0] != ' ' && rest[0] != '\t':
-			return fmt.Errorf("%w: a line of %s: %.60q", errSyntax, verb, line)
+			return fmt.Errorf("%w: a line of %s: %.60q", ErrSyntax, verb, line)
 		case int64(n) > count:
 			return fmt.Errorf("%w: %s names message %d of %d", ErrCounts, verb, n, count)
 		case len(rest) > 0:
@@ -164,7 +164,7 @@ func (c *Conn) UniqueIDs(ctx context.Context, numbers []int) (ids []string, err 
 		}
 		got, rest := digits([]byte(s.Text))
 		if got != n || len(rest) == 0 || rest[0] != ' ' && rest[0] != '\t' {
-			return c.fail(fmt.Errorf("%w: asked for the unique-id of message %d it says %.60q", errSyntax, n, s.Text))
+			return c.fail(fmt.Errorf("%w: asked for the unique-id of message %d it says %.60q", ErrSyntax, n, s.Text))
 		}
 		ids = append(ids, string(rest[1:]))
 		return nil

@@ -120,7 +120,9 @@ var (
 	// ErrNoUIDL: the server gives messages no unique-ids.
 	ErrNoUIDL = errors.New("the server knows no unique-ids (UIDL)")
 
-	errWays   = errors.New("no way to log in")
-	errSyntax = errors.New("the server's answer cannot be understood")
-	errLimit  = errors.New("the server's answer is beyond all measure")
+	// ErrSyntax marks an answer that cannot be understood.
+	ErrSyntax = errors.New("the server's answer cannot be understood")
+
+	errWays  = errors.New("no way to log in")
+	errLimit = errors.New("the server's answer is beyond all measure")
 )

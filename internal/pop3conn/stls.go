@@ -3,6 +3,8 @@ package pop3conn
 import (
 	"context"
 	"fmt"
+
+	"mailhaul/internal/netconn"
 )
 
 // startTLS brings TLS to a line that was greeted in clear text (RFC 2595,
@@ -15,7 +17,7 @@ func (c *Conn) startTLS(ctx context.Context, o *Options) error {
 	case err != nil:
 		return err
 	case !s.OK:
-		return fmt.Errorf("%w: the server does not offer STLS (%v): try pop3s://", ErrSecurity, &s)
+		return netconn.Advise(fmt.Errorf("%w: the server does not offer STLS (%v)", ErrSecurity, &s), "try pop3s://")
 	case c.br.Buffered() > 0:
 		return fmt.Errorf("%w: there are bytes on the line that do not belong there: somebody may be listening", ErrSecurity)
 	}
