@@ -53,6 +53,7 @@ type fetcher struct {
 	open  []source.Entry   // asked for, in this order
 	bytes int64            // of open, as claimed
 	ask   []int
+	empty bool // the last answer had no content where some was claimed
 }
 
 func (f *fetcher) run() error {
@@ -64,6 +65,10 @@ func (f *fetcher) run() error {
 			return nil
 		}
 		a, err := f.b.Next()
+		if err != nil && f.empty && errors.Is(err, pop3conn.ErrSyntax) {
+			f.again()
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -74,6 +79,16 @@ func (f *fetcher) run() error {
 			return err
 		}
 	}
+}
+
+// again takes back what was asked for, to ask for it in another session. A
+// server that does not stuff a dot at the beginning of a message ends it there
+// and sends the rest of it where a status belongs: one such message must not
+// keep those behind it from coming.
+func (f *fetcher) again() {
+	f.queue = append(f.open, f.queue...)
+	f.open, f.bytes, f.empty = nil, 0, false
+	f.leave()
 }
 
 // leave gives the session back to the mailbox.
@@ -100,8 +115,8 @@ func (f *fetcher) fill() error {
 	}
 	for {
 		for f.room() && len(f.queue) > 0 {
-			if f.due() {
-				if len(f.open)+len(f.ask) > 0 {
+			if f.m.s == nil || f.due() {
+				if len(f.open) > 0 {
 					return f.send()
 				}
 				f.leave()
@@ -146,10 +161,14 @@ func (f *fetcher) more() error {
 		f.b.End()
 		f.b = nil
 	}
+	if f.m.s == nil {
+		f.queue = f.next(true)
+		return nil
+	}
 	return f.m.s.rest(f.ctx, func() { f.queue = f.next(true) })
 }
 
-func (f *fetcher) pipelined() bool { return f.m.s.Pipelining() }
+func (f *fetcher) pipelined() bool { return f.m.s != nil && f.m.s.Pipelining() }
 
 func (f *fetcher) room() bool {
 	if len(f.open) == 0 {
@@ -194,6 +213,7 @@ func (f *fetcher) take(e source.Entry, a *pop3conn.Answer) error {
 			err = errNoBody
 		}
 	}
+	f.empty = err == errNoBody
 	if err != nil {
 		err = f.m.s.Refusal(fmt.Errorf("message %s: %w", e.ID, err))
 		if mail.ScopeOf(err, 0) != mail.ScopeMessage {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"mailhaul/internal/pop3conn"
@@ -138,34 +139,45 @@ func (l *listing) id(at uint32) source.ID {
 // errOther: an ID without identity, of another listing than this.
 var errOther = errors.New("the mailbox has changed between two sessions, and the server gives its messages no unique-ids")
 
-// find gives the position of a message.
+// find gives the position of a message. identify has been called.
 func (l *listing) find(id source.ID) (at uint32, ok bool, err error) {
 	if uid, is := uidOf(id); is {
-		if !l.uidl {
-			return 0, false, nil
+		at, ok = l.search(uid)
+		if ok {
+			_, odd := slices.BinarySearch(l.odd, at)
+			ok = !odd
 		}
-		i, found := slices.BinarySearchFunc(l.order, []byte(uid), func(at uint32, uid []byte) int {
-			return bytes.Compare(l.uid(at), uid)
-		})
-		if !found {
-			return 0, false, nil
-		}
-		at = l.order[i]
-		_, odd := slices.BinarySearch(l.odd, at)
-		return at, !odd, nil
+		return at, ok, nil
 	}
 	if at, ok := l.known[id]; ok {
 		return at, true, nil
 	}
 	if rest, is := strings.CutPrefix(string(id), nothing); is {
 		run, number, _ := strings.Cut(rest, ":")
-		n := 0
-		if _, err := fmt.Sscanf(number, "%d", &n); err != nil || n < 1 || n > len(l.sizes) || run != l.run {
+		n, err := strconv.Atoi(number)
+		if err != nil || n < 1 || n > len(l.sizes) || run != l.run {
 			return 0, false, errOther
 		}
 		return uint32(n - 1), true, nil
 	}
 	return 0, false, nil
+}
+
+// search gives a position that has the unique-id.
+func (l *listing) search(uid string) (at uint32, ok bool) {
+	i, ok := slices.BinarySearchFunc(l.order, []byte(uid), func(at uint32, uid []byte) int {
+		return bytes.Compare(l.uid(at), uid)
+	})
+	if ok {
+		at = l.order[i]
+	}
+	return at, ok
+}
+
+// has reports whether any message has the unique-id.
+func (l *listing) has(uid string) bool {
+	_, ok := l.search(uid)
+	return ok
 }
 
 // identify looks at the headers of messages that share a unique-id, once in

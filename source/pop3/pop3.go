@@ -41,8 +41,8 @@ func Schemes() []*source.Scheme {
 			Names: []string{"pop3"},
 			Form:  "pop3://USER@HOST[:PORT]",
 			Help:  "POP3 with STLS, port 110. Mail is kept on the server.",
-			Options: append(all[:len(all):len(all)], location.Option{Name: "tls", Default: "stls",
-				Help: "stls, or none: only for servers on this machine, unless --allow-cleartext is given"}),
+			Options: append(all[:len(all):len(all)], location.Option{Name: "tls", Default: "starttls",
+				Help: "starttls, or none: only for servers on this machine, unless --allow-cleartext is given"}),
 			Open: Open,
 		},
 	}
@@ -80,7 +80,7 @@ func options(l location.Location, env location.Env) (o settings, err error) {
 	o.Options = pop3conn.Options{User: l.User, Host: l.Hostname(), Addr: l.HostPort("995")}
 	if l.Scheme == "pop3" {
 		o.Addr, o.Security = l.HostPort("110"), pop3conn.STLS
-		none, err := l.Cleartext(env, "stls", "pop3s")
+		none, err := l.Cleartext(env, "pop3s")
 		if err != nil {
 			return o, err
 		}
