@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,7 +23,8 @@ Starts an IMAP server on this machine with a made-up mailbox: some hundred
 messages in nested folders, with attachments, duplicates, and messages of the
 nasty kind. Backs it up over the network, with TLS, into mbox and into Maildir
 below DIRECTORY (a new temporary one if none is given), does so again to show
-that nothing is downloaded twice, and verifies both archives.
+that nothing is downloaded twice, and verifies both archives. Then it reads the
+same mail by POP3 into the Maildir archive, where each message is kept once.
 `
 
 func (a *app) demo() *cobra.Command {
@@ -51,11 +53,25 @@ func demoDir(args []string) (string, error) {
 	return args[0], os.MkdirAll(args[0], 0o700)
 }
 
-const demoPassword = "demo, no secret"
+const (
+	demoUser     = "ann@example.org"
+	demoPassword = "demo, no secret"
+	demoMessages = 400
+)
 
 // playDemo does what the help says, and fails where it does not come true.
 func (a *app) playDemo(c *cobra.Command, dir string) error {
-	server, ca, err := demoServer(dir)
+	authority, err := testmail.NewAuthority()
+	if err != nil {
+		return err
+	}
+	config := authority.Server()
+	// As the certificate authority of a server of one's own would be.
+	ca := filepath.Join(dir, "demo-ca.pem")
+	if err := os.WriteFile(ca, authority.PEM(), 0o600); err != nil {
+		return err
+	}
+	server, err := demoServer(config)
 	if err != nil {
 		return err
 	}
@@ -66,7 +82,7 @@ func (a *app) playDemo(c *cobra.Command, dir string) error {
 		}
 		return ""
 	}
-	from := "imaps://ann@example.org@" + server.AddrTLS() + "?ca_file=" + queryEscape(ca)
+	from := "imaps://" + demoUser + "@" + server.AddrTLS() + "?ca_file=" + queryEscape(ca)
 	a.step("an account with a made-up life is served at %s", server.AddrTLS())
 	if err := a.listFolders(c, from); err != nil {
 		return err
@@ -75,12 +91,12 @@ func (a *app) playDemo(c *cobra.Command, dir string) error {
 		archive := filepath.Join(dir, format)
 		to := format + ":" + archive
 		a.step("the first backup: mailhaul backup FROM %s", to)
-		if err := a.backedUp(c, from, to); err != nil {
+		if err := a.backedUp(c, job.Job{From: from, To: to}); err != nil {
 			return err
 		}
 		a.step("the same command again")
 		server.Reset()
-		if err := a.backedUp(c, from, to); err != nil {
+		if err := a.backedUp(c, job.Job{From: from, To: to}); err != nil {
 			return err
 		}
 		if n := server.Bodies(); n > 0 {
@@ -95,12 +111,45 @@ func (a *app) playDemo(c *cobra.Command, dir string) error {
 			return fmt.Errorf("%s: not all is well", archive)
 		}
 	}
+	if err := a.playPOP3(c, dir, ca, config); err != nil {
+		return err
+	}
 	a.farewell(dir)
 	return nil
 }
 
-func (a *app) backedUp(c *cobra.Command, from, to string) error {
-	if err := a.transfer(c, job.Job{From: from, To: to}); err != nil {
+// playPOP3 reads mail that is there already, by the other protocol.
+func (a *app) playPOP3(c *cobra.Command, dir, ca string, config *tls.Config) error {
+	server, err := testmail.NewPOP3(testmail.MemoryOptions{User: demoUser, Password: demoPassword, TLS: config})
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	server.Fill(1, demoMessages)
+	from := "pop3s://" + demoUser + "@" + server.AddrTLS() + "?ca_file=" + queryEscape(ca)
+	archive := filepath.Join(dir, "maildir")
+	a.step("the same mail by POP3, into the archive that has it: mailhaul backup --add-account pop3s://... maildir:%s", archive)
+	for range 2 {
+		server.Reset()
+		if err := a.backedUp(c, job.Job{From: from, To: "maildir:" + archive, AddAccount: true}); err != nil {
+			return err
+		}
+	}
+	if n := server.Bodies(); n > 0 {
+		return fmt.Errorf("the second run downloaded %d messages", n)
+	}
+	a.step("mailhaul verify %s", archive)
+	if err := a.check(c, archive); err != nil {
+		return err
+	}
+	if a.code != exitDone {
+		return fmt.Errorf("%s: not all is well", archive)
+	}
+	return nil
+}
+
+func (a *app) backedUp(c *cobra.Command, j job.Job) error {
+	if err := a.transfer(c, j); err != nil {
 		return err
 	}
 	if a.code != exitDone {
@@ -123,31 +172,22 @@ Remove it when you have seen enough: rm -r %[1]s
 `, dir)
 }
 
-// demoServer starts the server and fills it. Its certificate authority is
-// written below dir, as that of a server of one's own would be.
-func demoServer(dir string) (*testmail.Memory, string, error) {
-	authority, err := testmail.NewAuthority()
+// demoServer starts the IMAP server and fills it.
+func demoServer(config *tls.Config) (*testmail.Memory, error) {
+	server, err := testmail.NewMemory(testmail.MemoryOptions{User: demoUser, Password: demoPassword, TLS: config})
 	if err != nil {
-		return nil, "", err
-	}
-	ca := filepath.Join(dir, "demo-ca.pem")
-	if err := os.WriteFile(ca, authority.PEM(), 0o600); err != nil {
-		return nil, "", err
-	}
-	server, err := testmail.NewMemory(testmail.MemoryOptions{User: "ann@example.org", Password: demoPassword, TLS: authority.Server()})
-	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if err := furnish(server); err != nil {
 		server.Close()
-		return nil, "", err
+		return nil, err
 	}
-	return server, ca, nil
+	return server, nil
 }
 
 // furnish fills the account: ordinary mail, and the nasty kind.
 func furnish(server *testmail.Memory) error {
-	if err := server.Fill(1, 400); err != nil {
+	if err := server.Fill(1, demoMessages); err != nil {
 		return err
 	}
 	const nasty = "Odd/Nasty messages"

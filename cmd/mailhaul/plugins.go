@@ -2,19 +2,21 @@ package main
 
 import (
 	"net/url"
+	"slices"
 
 	"mailhaul/sink"
 	"mailhaul/sink/maildir"
 	"mailhaul/sink/mbox"
 	"mailhaul/source"
 	"mailhaul/source/imap"
+	"mailhaul/source/pop3"
 )
 
 // plugins is the one list of sources and sinks compiled in.
 func plugins() (*source.Registry, *sink.Registry) {
 	var sources source.Registry
 	var sinks sink.Registry
-	for _, s := range imap.Schemes() {
+	for _, s := range slices.Concat(imap.Schemes(), pop3.Schemes()) {
 		sources.Register(s)
 	}
 	sinks.Register(mbox.Scheme())
