@@ -70,7 +70,10 @@ func LockFile(name, command string) (*Lock, error) {
 }
 
 // Release gives the lock back.
-func (l *Lock) Release() error { return l.f.Close() }
+func (l *Lock) Release() error {
+	unlock(l.f)
+	return l.f.Close()
+}
 
 func holder(f *os.File, name string) *Locked {
 	l := &Locked{Name: name}

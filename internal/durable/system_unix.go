@@ -74,6 +74,10 @@ func tryLock(f *os.File) error {
 	return err
 }
 
+// unlock gives the lock up for whoever has the open file: a process that is
+// being started elsewhere in this one holds a copy until it runs its program.
+func unlock(f *os.File) { unix.Flock(int(f.Fd()), unix.LOCK_UN) }
+
 // lockMailbox locks the whole file as mail programs do. Where it can it uses a
 // lock that belongs to the open file (see setLock): POSIX's own is lost when
 // any descriptor of the same file is closed anywhere in the process.

@@ -72,6 +72,9 @@ func tryLock(f *os.File) error {
 	return err
 }
 
+// unlock has nothing to do: the lock goes with the handle.
+func unlock(*os.File) {}
+
 // lockMailbox leaves it to the dot-lock: there is no custom for mailbox files
 // here.
 func lockMailbox(*os.File, bool) (bool, error) { return true, nil }

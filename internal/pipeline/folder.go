@@ -136,6 +136,7 @@ func (f *folder) try(ctx context.Context) error {
 	if t.filtered > 0 {
 		cursor = "" // nor may a later run without the limit pass them over
 	}
+	at("finish")
 	return f.Catalog.Finish(ctx, f.box, t.gone, cursor)
 }
 

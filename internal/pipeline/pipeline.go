@@ -81,6 +81,17 @@ type BatchLimit struct {
 	Age      time.Duration // 0: 2 s
 }
 
+// step, where a test has set it, is called at every point where the order of
+// things matters, for the test to end the process there. It is nil in the
+// shipped program.
+var step func(name string)
+
+func at(name string) {
+	if step != nil {
+		step(name)
+	}
+}
+
 // run is the state of one Run.
 type run struct {
 	*Pipeline

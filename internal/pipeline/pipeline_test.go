@@ -49,11 +49,15 @@ func newArchive(t *testing.T, format string) *archive {
 	return a
 }
 
-func (a *archive) sink() sink.Sink {
+func (a *archive) openSink(ctx context.Context) (sink.Sink, error) {
 	var r sink.Registry
 	r.Register(mbox.Scheme())
 	r.Register(maildir.Scheme())
-	s, err := r.Open(a.t.Context(), a.format+":"+a.dir, location.Env{})
+	return r.Open(ctx, a.format+":"+a.dir, location.Env{})
+}
+
+func (a *archive) sink() sink.Sink {
+	s, err := a.openSink(a.t.Context())
 	if err != nil {
 		a.t.Fatal(err)
 	}

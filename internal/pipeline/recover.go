@@ -48,6 +48,7 @@ func (r *run) recoverBatch(ctx context.Context, id int64, b *catalog.Batch) erro
 			done = append(done, catalog.Outcome{Record: rec, Folder: b.Folder})
 		}
 	}
+	at("recover")
 	places, err := f.Recover(ctx, b.Mark, wants)
 	doubt := errors.Is(err, sink.ErrUnknown)
 	if err != nil && !doubt {
@@ -65,9 +66,11 @@ func (r *run) recoverBatch(ctx context.Context, id int64, b *catalog.Batch) erro
 	if err != nil {
 		return err
 	}
+	at("commit recovered")
 	if _, err := r.Catalog.Commit(ctx, id, done, b.Folder, after); err != nil {
 		return err
 	}
+	at("recovered")
 	r.observe(Event{Kind: Recovered, Folder: b.Folder, Count: found})
 	return nil
 }

@@ -99,10 +99,13 @@ func (r *run) prove(ctx context.Context, at catalog.Stored) error {
 // letGo has messages removed. What the source confirmed is noted even when it
 // then failed.
 func (f *folder) letGo(ctx context.Context, remover source.Remover, ids []source.ID) error {
+	at("removing")
 	if err := f.Catalog.Removing(ctx, f.box, ids, f.Options.Now()); err != nil {
 		return err
 	}
+	at("remove")
 	gone, err := remover.Remove(ctx, f.Path, ids)
+	at("removed")
 	after := context.WithoutCancel(ctx)
 	if len(gone) > 0 {
 		err = errors.Join(err, f.Catalog.Removed(after, f.box, gone, f.Options.Now()), f.Catalog.Forget(after, f.box))

@@ -539,10 +539,12 @@ func (w *writer) write(ctx context.Context, batch []*job) error {
 		return err
 	}
 	intent.Mark = mark
+	at("begin")
 	id, err := w.r.Catalog.Begin(ctx, &intent) // what we are about to do
 	if err != nil {
 		return err
 	}
+	at("begun")
 	results, err := w.putAll(ctx, batch) // do it, and make it last
 	if err != nil {
 		// What arrived whole is adopted; the rest is not in the archive.
@@ -571,9 +573,9 @@ func (w *writer) putAll(ctx context.Context, batch []*job) ([]sink.Result, error
 		n++
 		m := &sink.Message{Want: j.rec.Want, Ends: j.rec.Ends, Flags: j.rec.Entry.Flags, Labels: j.rec.Entry.Labels}
 		if j.link {
-			at := j.at
-			m.Open = func() (io.ReadCloser, error) { return w.r.read(ctx, at) }
-			if err := w.f.Folder.(sink.Linker).Link(ctx, m, at.Folder, at.Place); err != nil {
+			from := j.at
+			m.Open = func() (io.ReadCloser, error) { return w.r.read(ctx, from) }
+			if err := w.f.Folder.(sink.Linker).Link(ctx, m, from.Folder, from.Place); err != nil {
 				return nil, err
 			}
 			continue
@@ -604,10 +606,12 @@ func (w *writer) commit(ctx context.Context, id int64, batch []*job, results []s
 			return done[i].Err
 		}
 	}
+	at("commit")
 	messages, err := w.r.Catalog.Commit(ctx, id, done, w.path, after)
 	if err != nil {
 		return err
 	}
+	at("committed")
 	for i, j := range batch {
 		if messages[i] != 0 {
 			j.at.Message = messages[i]
@@ -653,12 +657,12 @@ func (w *writer) settle(j *job, o catalog.Outcome) {
 		w.r.observe(e)
 	}
 	if o.Err == nil {
-		at := catalog.Stored{Message: j.at.Message, Digest: j.rec.Want.Digest, Text: text, Lines: j.rec.Want.Lines, Folder: w.path, Place: o.Place}
+		stored := catalog.Stored{Message: j.at.Message, Digest: j.rec.Want.Digest, Text: text, Lines: j.rec.Want.Lines, Folder: w.path, Place: o.Place}
 		if j.rec.Message != 0 {
-			at = j.at
+			stored = j.at
 		}
 		for _, k := range j.claims {
-			w.r.claims.settle(k, &catalog.Twin{At: at, Ends: j.rec.Ends})
+			w.r.claims.settle(k, &catalog.Twin{At: stored, Ends: j.rec.Ends})
 		}
 		j.claims = nil
 	}
@@ -687,7 +691,7 @@ func (w *writer) setFlags(ctx context.Context) error {
 		return nil
 	}
 	if f, ok := w.f.Folder.(sink.Flagger); ok {
-		var at []sink.Place
+		var places []sink.Place
 		var flags []mail.Flags
 		for _, c := range all {
 			leads, err := w.r.Catalog.Leads(ctx, c.f.box, c.ch.ID, c.at.Message)
@@ -695,11 +699,11 @@ func (w *writer) setFlags(ctx context.Context) error {
 				return err
 			}
 			if leads && c.at.Folder == w.path {
-				at, flags = append(at, c.at.Place), append(flags, c.ch.Flags)
+				places, flags = append(places, c.at.Place), append(flags, c.ch.Flags)
 			}
 		}
-		if len(at) > 0 {
-			if err := f.SetFlags(ctx, at, flags); err != nil {
+		if len(places) > 0 {
+			if err := f.SetFlags(ctx, places, flags); err != nil {
 				return err
 			}
 			after, err := w.f.State(ctx)
@@ -732,9 +736,9 @@ func nameOf(b *catalog.Box, id string, d mail.Digest, date time.Time) string {
 		io.WriteString(key, s)
 		key.Write([]byte{0})
 	}
-	at := int64(0)
+	arrived := int64(0)
 	if !date.IsZero() {
-		at = max(date.Unix(), 0)
+		arrived = max(date.Unix(), 0)
 	}
-	return strconv.FormatInt(at, 10) + "." + hex.EncodeToString(d[:16]) + "-" + hex.EncodeToString(key.Sum(nil)[:6]) + ".mailhaul"
+	return strconv.FormatInt(arrived, 10) + "." + hex.EncodeToString(d[:16]) + "-" + hex.EncodeToString(key.Sum(nil)[:6]) + ".mailhaul"
 }

@@ -1,0 +1,268 @@
+package pipeline
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"mailhaul/internal/catalog"
+	"mailhaul/internal/durable"
+	"mailhaul/internal/mail"
+	"mailhaul/internal/spool"
+	"mailhaul/internal/testmail"
+	"mailhaul/sink"
+	"mailhaul/source"
+	"mailhaul/source/imap"
+	"mailhaul/source/pop3"
+)
+
+// diedAtStep is the exit code of a child that ended itself.
+const diedAtStep = 99
+
+// TestMain makes this binary the program that dies, when the parent asks.
+func TestMain(m *testing.M) {
+	if n := os.Getenv("MAILHAUL_TEST_DIE_AT"); n != "" {
+		os.Exit(child(n))
+	}
+	os.Exit(m.Run())
+}
+
+// child does one run with deletion on, and ends the process at its nth step:
+// no deferred call runs, no file is closed.
+func child(n string) int {
+	last, _ := strconv.ParseInt(n, 10, 64)
+	var count atomic.Int64
+	die := func() {
+		if count.Add(1) == last {
+			os.Exit(diedAtStep)
+		}
+	}
+	step = func(string) { die() }
+	durable.Step = func(string, string) error { die(); return nil }
+	err := deathRun(context.Background(), os.Getenv("MAILHAUL_TEST_SERVER"), os.Getenv("MAILHAUL_TEST_DIR"), os.Getenv("MAILHAUL_TEST_FORMAT"), os.Getenv("MAILHAUL_TEST_PROTOCOL"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// deathRun is one backup; by POP3 with deletion at once.
+func deathRun(ctx context.Context, addr, dir, format, protocol string) error {
+	dial := func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", addr) }
+	a := &archive{dir: dir, format: format}
+	s, err := a.openSink(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	c, err := catalog.Open(ctx, catalog.Home{Dir: dir, State: ".mailhaul", Format: format}, true, "death")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	account := protocol + ":ann"
+	if err := c.Admit(ctx, account, false); err != nil {
+		return err
+	}
+	o := Options{Readers: 1, Batch: BatchLimit{Messages: 3}, Sleep: func(context.Context, time.Duration) error { return nil }}
+	if format == "maildir" {
+		o.Dedup = DedupArchive
+	}
+	var src source.Source
+	if protocol == "pop3" {
+		src = pop3.OverConn("ann", "secret", dial)
+		o.Remove = Remove{Yes: true, Sure: true}
+	} else {
+		src = imap.OverConn("ann", "secret", 1, dial)
+	}
+	defer src.Close()
+	p := &Pipeline{Source: src, Sink: s, Catalog: c, Account: account, Options: o, Spool: spool.New(filepath.Join(dir, ".mailhaul"), spool.Budget)}
+	r, err := p.Run(ctx)
+	if err == nil && len(r.Failed)+len(r.Lost)+int(r.Missing) > 0 {
+		err = fmt.Errorf("%+v", r)
+	}
+	return err
+}
+
+// doomed are the messages of a death test: twins, lines that mbox quotes, an
+// open end.
+func doomed() []testmail.Message {
+	var all []testmail.Message
+	for i, raw := range []string{letter(1), letter(2), letter(1), "From me\r\n\r\nFrom x\r\n>From y\r\n\r\n", letter(3), letter(4) + "open end", letter(2)} {
+		all = append(all, testmail.Letter(fmt.Sprint("doomed ", i), []byte(raw)))
+	}
+	return all
+}
+
+func textDigest(raw []byte) mail.Digest {
+	var f mail.Folder
+	text, _, _ := f.Append(nil, raw)
+	text, _ = f.Close(text)
+	return sha256.Sum256(text)
+}
+
+// lies tells which contents lie whole in the archive's files, whatever its
+// catalog knows, and how many messages in all.
+func (a *archive) lies() (map[mail.Digest]int, int) {
+	a.t.Helper()
+	there, n := map[mail.Digest]int{}, 0
+	s, err := a.openSink(a.t.Context())
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer s.Close()
+	paths, err := s.(sink.Lister).Folders(a.t.Context())
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	for _, p := range paths {
+		f, err := s.Open(a.t.Context(), p, false)
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		for x, err := range f.(sink.Scanner).Scan(a.t.Context(), true) {
+			if err != nil {
+				a.t.Fatal(err)
+			}
+			there[x.Digest]++
+			n++
+		}
+		f.Close()
+	}
+	return there, n
+}
+
+// TestDeathWithDeletion ends a POP3 backup that deletes at once at every step.
+// After each death, and at the very moment in which the server deletes, every
+// message is on the server or whole in the archive; the next run completes it,
+// and one more changes nothing.
+func TestDeathWithDeletion(t *testing.T) {
+	for _, format := range formats {
+		t.Run(format, func(t *testing.T) {
+			t.Parallel()
+			n := 1
+			for ; !deletionDeath(t, format, n); n++ {
+				if t.Failed() {
+					t.Fatalf("failed at step %d", n)
+				}
+			}
+			t.Logf("%d points of death", n-1)
+			if n < 40 {
+				t.Errorf("only %d steps were counted", n-1)
+			}
+		})
+	}
+}
+
+// deletionDeath reports whether the run lived longer than n steps.
+func deletionDeath(t *testing.T, format string, n int) (lived bool) {
+	a := &archive{t: t, dir: filepath.Join(t.TempDir(), "archive"), format: format}
+	all := doomed()
+	p := &testmail.POP3{Cleartext: true}
+	p.Update = func(gone []testmail.Message) {
+		there, _ := a.lies()
+		for _, m := range gone {
+			if there[textDigest(testmail.KeptPOP3(m.Raw()))] == 0 {
+				t.Errorf("step %d: %s is deleted, and not in the archive", n, m.Name)
+			}
+		}
+	}
+	p.Deliver(all...)
+	addr := p.Start(t)
+	lived = runChild(t, n, addr, a, "pop3")
+	p.Drop()
+
+	there := map[mail.Digest]int{}
+	if _, err := os.Stat(a.dir); err == nil {
+		there, _ = a.lies()
+	}
+	for _, m := range p.Left() {
+		there[textDigest(testmail.KeptPOP3(m.Raw()))]++
+	}
+	for _, m := range all {
+		if there[textDigest(testmail.KeptPOP3(m.Raw()))] == 0 {
+			t.Errorf("step %d: %s is lost", n, m.Name)
+		}
+	}
+	for range 2 {
+		if err := deathRun(t.Context(), addr, a.dir, format, "pop3"); err != nil {
+			t.Fatalf("step %d: %v", n, err)
+		}
+		whole, count := a.lies()
+		if want := map[string]int{"mbox": 5, "maildir": 7}[format]; len(whole) != 5 || count != want {
+			t.Errorf("step %d: %d messages of %d contents lie in the archive, want %d of 5", n, count, len(whole), want)
+		}
+		if left := p.Left(); len(left) != 0 {
+			t.Errorf("step %d: %d are left on the server", n, len(left))
+		}
+	}
+	return lived
+}
+
+// TestDeath does the same for IMAP, where nothing is deleted: after each death
+// the next run brings exactly what is missing, and one more changes nothing.
+func TestDeath(t *testing.T) {
+	for _, format := range formats {
+		t.Run(format, func(t *testing.T) {
+			t.Parallel()
+			n := 1
+			for ; !imapDeath(t, format, n); n++ {
+				if t.Failed() {
+					t.Fatalf("failed at step %d", n)
+				}
+			}
+			t.Logf("%d points of death", n-1)
+			if n < 40 {
+				t.Errorf("only %d steps were counted", n-1)
+			}
+		})
+	}
+}
+
+func imapDeath(t *testing.T, format string, n int) (lived bool) {
+	a := &archive{t: t, dir: filepath.Join(t.TempDir(), "archive"), format: format}
+	m := &testmail.Model{Cleartext: true}
+	m.Deliver("INBOX", doomed()[:4]...)
+	m.Folder("Work")
+	m.Deliver("Work", doomed()[2:]...)
+	addr := m.Start(t)
+	lived = runChild(t, n, addr, a, "imap")
+	for range 2 {
+		if err := deathRun(t.Context(), addr, a.dir, format, "imap"); err != nil {
+			t.Fatalf("step %d: %v", n, err)
+		}
+		whole, count := a.lies()
+		if want := map[string]int{"mbox": 8, "maildir": 9}[format]; len(whole) != 5 || count != want {
+			t.Errorf("step %d: %d messages of %d contents lie in the archive, want %d of 5", n, count, len(whole), want)
+		}
+	}
+	m.Untouched(t)
+	return lived
+}
+
+// runChild runs the binary until it dies at step n, and reports whether it
+// lived.
+func runChild(t *testing.T, n int, addr string, a *archive, protocol string) bool {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "MAILHAUL_TEST_DIE_AT="+strconv.Itoa(n), "MAILHAUL_TEST_SERVER="+addr,
+		"MAILHAUL_TEST_DIR="+a.dir, "MAILHAUL_TEST_FORMAT="+a.format, "MAILHAUL_TEST_PROTOCOL="+protocol)
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		return true
+	}
+	if cmd.ProcessState.ExitCode() != diedAtStep || strings.Contains(string(out), "panic") {
+		t.Fatalf("step %d: %v\n%s", n, err, out)
+	}
+	return false
+}
