@@ -207,6 +207,11 @@ func KeptDovecotPOP3(raw []byte) []byte {
 	return kept
 }
 
+// LostDovecotPOP3 tells whether Dovecot spoils raw through POP3: it stuffs no
+// dot at the very beginning of a message. A client takes ".x" for "x", and "."
+// on a line of its own for the end.
+func LostDovecotPOP3(raw []byte) bool { return bytes.HasPrefix(raw, []byte(".")) }
+
 // Kept is what Dovecot gives back of raw through IMAP: every LF gets the CR that it lacks,
 // and a NUL, which no string of IMAP may hold, comes as 0x80.
 func Kept(raw []byte) []byte { return bytes.ReplaceAll(crlf(raw), []byte{0}, []byte{0x80}) }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -18,6 +19,7 @@ import (
 type Private struct {
 	*Maildrop
 	imap     *Private // the same mail through IMAP: itself, mostly
+	greeting string   // where the process leaves it to the one that logs in
 	listener net.Listener
 	program  string
 	config   string
@@ -29,7 +31,7 @@ func Dovecot(tb TB) *Private {
 	tb.Helper()
 	program := helper(tb, "imap")
 	master(tb) // for its version
-	p := private(tb, newMaildrop(tb, "ann"), program)
+	p := private(tb, newMaildrop(tb, "ann"), program, "")
 	p.imap = p
 	return p
 }
@@ -40,14 +42,14 @@ func DovecotPOP3(tb TB) *Private {
 	tb.Helper()
 	program := helper(tb, "pop3")
 	imap := Dovecot(tb)
-	p := private(tb, imap.Maildrop, program)
+	p := private(tb, imap.Maildrop, program, "+OK Logged in.\r\n")
 	p.imap = imap
 	return p
 }
 
-func private(tb TB, mail *Maildrop, program string) *Private {
+func private(tb TB, mail *Maildrop, program, greeting string) *Private {
 	tb.Helper()
-	p := &Private{Maildrop: mail, program: program}
+	p := &Private{Maildrop: mail, program: program, greeting: greeting}
 	p.config = filepath.Join(p.dir, "dovecot.conf")
 	p.write(p.config, []byte(strings.NewReplacer("$DIR", p.dir, "$MAIL", p.mail).Replace(privateConfig)))
 	var err error
@@ -97,9 +99,10 @@ func (p *Private) accept() {
 	}
 }
 
-// serve hands the socket itself to a new imap process. It ends with the
+// serve hands the socket itself to a new process. It ends with the
 // client's connection, or is ended when the test does.
 func (p *Private) serve(conn *net.TCPConn) {
+	io.WriteString(conn, p.greeting) // a client that has left, the process will notice
 	socket, err := conn.File()
 	conn.Close()
 	if err != nil {

@@ -479,6 +479,7 @@ func TestPOP3Twists(t *testing.T) {
 		{"around", OnNumber(1, Around("\ufeff", "x")), "RETR 1", "\ufeff" + letter + "body\r\nx\r\n"},
 		{"instead", Instead([]byte("a\n.\r\n.\n")), "RETR 1", "a\n.\r\n..\n\r\n"},
 		{"stuff after lf", func(a *Response) { Instead([]byte("a\n.\r\n.\n"))(a); Stuff(AfterLF)(a) }, "RETR 1", "a\n..\r\n..\n\r\n"},
+		{"stuff but first", func(a *Response) { Instead([]byte(".a\r\n.b"))(a); Stuff(ButFirst)(a) }, "RETR 1", ".a\r\n..b\r\n"},
 		{"stuff nowhere", func(a *Response) { Instead([]byte("a\n.b\r\n.c"))(a); Stuff(Nowhere)(a) }, "RETR 1", "a\n.b\r\n.c\r\n"},
 		{"another number", OnNumber(2, Instead(nil)), "RETR 1", letter + "body\r\n"},
 		{"empty", Instead(nil), "RETR 1", ""},

@@ -11,6 +11,7 @@ type Stuffing int
 const (
 	AfterCRLF Stuffing = iota // as RFC 1939 says: lines end in CRLF
 	AfterLF                   // also where a line ends in a bare LF
+	ButFirst                  // not at the very beginning of a message; so does Dovecot 2.3
 	Nowhere                   // not at all
 )
 
@@ -52,6 +53,8 @@ func (s *stuffer) begins() bool {
 		return false
 	case AfterLF:
 		return !s.some || s.end[1] == '\n'
+	case ButFirst:
+		return s.some && s.end.crlf()
 	}
 	return !s.some || s.end.crlf()
 }
