@@ -83,7 +83,6 @@ type Conn struct {
 	library library
 
 	caps    map[string]bool
-	user    string
 	preauth bool
 	alerts  []string        // RFC 3501, section 7.1: must be shown
 	seen    map[string]bool // alerts noted already

@@ -252,7 +252,7 @@ func TestSlowBody(t *testing.T) {
 			p.say("* OK [INPROGRESS] working")
 		}
 		p.say(tag + " OK done")
-		tag, _ = p.command()
+		p.command()
 		p.say("* 1 FETCH (UID 1 BODY[] {5}", "x")
 		p.hear()
 	}, func(t *testing.T, c *Conn) {

@@ -686,8 +686,7 @@ func TestNamesThatFileSystemsConfuse(t *testing.T) {
 // failing is a sink whose folders fail at one point, without effect or after it.
 type failing struct {
 	sink.Sink
-	at    func(op string, path mail.Path) (applied bool, err error)
-	calls int
+	at func(op string, path mail.Path) (applied bool, err error)
 }
 
 type failingFolder struct {

@@ -212,9 +212,7 @@ func compare(t *testing.T, s sink.Sink, j *journal) {
 	t.Helper()
 	in := map[mail.Path][]*sink.Message{}
 	for _, b := range scenario() {
-		for _, m := range b.ms {
-			in[b.path] = append(in[b.path], m)
-		}
+		in[b.path] = append(in[b.path], b.ms...)
 	}
 	for path, ms := range in {
 		f, err := s.Open(ctx, path, false)

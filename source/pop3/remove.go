@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mailhaul/internal/mail"
+	"mailhaul/internal/netconn"
 	"mailhaul/internal/pop3conn"
 	"mailhaul/source"
 )
@@ -78,7 +79,7 @@ func (r *remover) session(ctx context.Context, ids []source.ID) (left []source.I
 	gmail := r.a.gmail(s)
 	switch {
 	case gmail && !r.a.gmailDelete:
-		return ids, refuse(errors.New("Gmail does with deleted messages what its own settings say: use IMAP, or give gmail_delete=yes"))
+		return ids, refuse(netconn.Advise(errors.New("nothing is deleted at Gmail, which does with deleted messages what its own settings say"), "use imaps:// for Gmail, or give gmail_delete=yes"))
 	case !s.uidl && len(s.sizes) > 0:
 		return ids, refuse(fmt.Errorf("nothing can be deleted: %w", pop3conn.ErrNoUIDL))
 	}
