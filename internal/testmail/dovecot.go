@@ -176,7 +176,7 @@ func (d *Maildrop) Deliver(folder string, messages ...Message) {
 }
 
 // Left are the messages that lie in a folder, in the order of their delivery.
-func (d *Maildrop) Left(folder string) [][]byte {
+func (d *Maildrop) Left(folder string) []Message {
 	d.tb.Helper()
 	// Dovecot moves what it finds in new to cur, so new is looked into first.
 	paths := map[string]string{}
@@ -186,13 +186,13 @@ func (d *Maildrop) Left(folder string) [][]byte {
 			paths[filepath.Base(path)] = path
 		}
 	}
-	var left [][]byte
+	var left []Message
 	for _, name := range slices.Sorted(maps.Keys(paths)) {
 		raw, err := os.ReadFile(paths[name])
 		if err != nil {
 			d.tb.Fatalf("what is left in %s: %v", folder, err)
 		}
-		left = append(left, raw)
+		left = append(left, Letter(name, raw))
 	}
 	return left
 }

@@ -91,7 +91,7 @@ func TestDovecotPOP3(t *testing.T) {
 	}
 	s.say("QUIT")
 	left := d.Left("INBOX")
-	if len(left) != len(fit)-1 || !bytes.Equal(left[0], fit[1].Raw()) {
+	if len(left) != len(fit)-1 || !bytes.Equal(left[0].Raw(), fit[1].Raw()) {
 		t.Errorf("%d left after QUIT", len(left))
 	}
 	d.Remove("INBOX", 0)
