@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -29,6 +31,8 @@ type fakeFolder struct {
 	next int
 	ids  []int
 	mail map[int]testmail.Message
+
+	pinned int // the id of one that stays; 0: none does
 }
 
 func (f *fakeFolder) add(m testmail.Message) {
@@ -36,6 +40,14 @@ func (f *fakeFolder) add(m testmail.Message) {
 	f.ids = append(f.ids, f.next)
 	f.mail[f.next] = m
 }
+
+func (f *fakeFolder) drop(id int) {
+	delete(f.mail, id)
+	f.ids = slices.DeleteFunc(slices.Clone(f.ids), func(i int) bool { return i == id })
+}
+
+// lost are messages that no fake takes.
+func lost(raw []byte) bool { return bytes.HasPrefix(raw, []byte(".")) }
 
 // opener makes stores of fakes that commit sin.
 func opener(sin string, alone bool) Open {
@@ -48,7 +60,9 @@ func opener(sin string, alone bool) Open {
 			f := &fakeFolder{mail: map[int]testmail.Message{}}
 			s.folders[want.Path] = f
 			for _, m := range want.Messages {
-				f.add(m)
+				if !lost(m.Raw()) {
+					f.add(m)
+				}
 			}
 		}
 		return Store{
@@ -65,9 +79,20 @@ func opener(sin string, alone bool) Open {
 				s.mu.Lock()
 				defer s.mu.Unlock()
 				f := s.folders[path]
-				delete(f.mail, f.ids[i])
-				f.ids = append(f.ids[:i:i], f.ids[i+1:]...)
+				f.drop(f.ids[i])
 			},
+			Left: func(path mail.Path) []testmail.Message {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				return slices.Collect(maps.Values(s.folders[path].mail))
+			},
+			Pin: func(path mail.Path, i int) {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.folders[path].pinned = s.folders[path].ids[i]
+			},
+			Loses: lost,
+			Rough: sin == "guesses sizes",
 		}
 	}
 }
@@ -125,6 +150,59 @@ func (s *fake) Close() error {
 	}
 	s.closed = true
 	return nil
+}
+
+func (s *fake) Remove(ctx context.Context, path mail.Path, ids []source.ID) (gone []source.ID, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed && s.sin != "removes when closed" {
+		return nil, errors.New("closed")
+	}
+	if ctx.Err() != nil && s.sin != "removes nothing when cancelled" {
+		return nil, ctx.Err()
+	}
+	f := s.folders[path]
+	if f == nil && s.sin == "removes anywhere" {
+		f = s.folders[mail.Inbox]
+	}
+	if f == nil {
+		return nil, &mail.Error{Op: "remove", Scope: mail.ScopeFolder, Err: errors.New("no such folder")}
+	}
+	if len(ids) == 0 && s.sin == "takes nothing for everything" {
+		f.ids, f.mail = nil, nil
+	}
+	for _, id := range ids {
+		n, _ := strconv.Atoi(string(id))
+		if _, ok := f.mail[n]; !ok {
+			if s.sin == "fails for what is not there" {
+				return gone, errors.New("not there")
+			}
+			continue
+		}
+		if s.remove(f, n, ctx.Err() != nil) && s.sin != "hides what it removed" {
+			gone = append(gone, id)
+		}
+		if s.sin == "tells twice" {
+			gone = append(gone, id)
+		}
+	}
+	return gone, nil
+}
+
+// remove removes one message, and tells whether it is gone.
+func (s *fake) remove(f *fakeFolder, id int, cancelled bool) bool {
+	switch {
+	case f.pinned == id:
+		return s.sin == "believes that all is well"
+	case s.sin == "removes nothing" || cancelled || s.sin == "spares the last" && len(f.ids) == 1:
+		return true
+	case s.sin == "removes more":
+		f.drop(id + 1)
+	case s.sin == "removes another":
+		id++
+	}
+	f.drop(id)
+	return true
 }
 
 type fakeBox struct {
@@ -198,7 +276,7 @@ func (b *fakeBox) entry(id int) source.Entry {
 	m := b.f.mail[id]
 	e := source.Entry{ID: source.ID(strconv.Itoa(id)), Size: m.Size, Date: m.Date, Flags: m.Flags}
 	switch b.s.sin {
-	case "lies about size":
+	case "lies about size", "guesses sizes":
 		e.Size++
 	case "forgets flags":
 		e.Flags = nil
@@ -249,6 +327,10 @@ func (b *fakeBox) give(e source.Entry, yield func(*source.Message, error) bool) 
 	}
 	body := m.Open()
 	switch b.s.sin {
+	case "removes what was read":
+		b.s.mu.Lock()
+		b.f.drop(id)
+		b.s.mu.Unlock()
 	case "drops a message":
 		if id == 4 {
 			return true

@@ -51,9 +51,21 @@ type Store struct {
 	// source's back; nil: not possible.
 	Remove func(path mail.Path, i int)
 
+	// Left is what lies in a folder now, seen past the source; nil: nobody knows.
+	Left func(path mail.Path) []testmail.Message
+
+	// Pin makes the store keep message i of a folder, as it was wanted, when the
+	// source removes it; nil: not possible.
+	Pin func(path mail.Path, i int)
+
+	// Loses tells of raw bytes that the store does not give back unspoilt; open
+	// is not to deliver them. nil: there are none.
+	Loses func(raw []byte) bool
+
 	Bare   bool // neither flags nor dates are kept, as in a POP3 maildrop
 	Single bool // there is one folder, INBOX; others that are wanted are left out
 	Alone  bool // one mailbox can be open at a time
+	Rough  bool // sizes in entries are estimates
 }
 
 // An Open makes a store that holds folders. What it starts ends with tb.
@@ -96,6 +108,15 @@ var checks = []check{
 	{"several at once", several, severalAtOnce},
 	{"missing folder", few, missingFolder},
 	{"close", few, closeEarly},
+	{"reading removes nothing", few, keeps},
+	{"remove", few, remove},
+	{"remove nothing", few, removeNothing},
+	{"remove again", few, removeAgain},
+	{"remove everything", few, removeEverything},
+	{"remove from a missing folder", few, removeElsewhere},
+	{"remove, cancelled", few, removeCancelled},
+	{"remove what is kept", few, removeKept},
+	{"remove when closed", few, removeClosed},
 }
 
 func (c check) run(tb TB, open Open) {
@@ -105,6 +126,9 @@ func (c check) run(tb TB, open Open) {
 	tr.Store = open(tb, tr.want)
 	if tr.Single {
 		tr.want = tr.want[:1]
+	}
+	if tr.Loses != nil {
+		tr.want = tr.without(tr.Loses)
 	}
 	c.do(tr)
 	tr.shut(tr.Source)

@@ -26,6 +26,16 @@ type trial struct {
 // for busy machines: what hangs does so for ever.
 var patience = 20 * time.Second
 
+// without is what is wanted but for the messages that are lost.
+func (tr *trial) without(lost func(raw []byte) bool) []Folder {
+	var all []Folder
+	for _, f := range tr.want {
+		f.Messages = slices.DeleteFunc(slices.Clone(f.Messages), func(m testmail.Message) bool { return lost(m.Raw()) })
+		all = append(all, f)
+	}
+	return all
+}
+
 // within runs f and fails the test when it takes too long. f may not call
 // Fatalf.
 func (tr *trial) within(what string, f func()) {
@@ -127,7 +137,7 @@ func (tr *trial) read(m *source.Message) letter {
 	if err != nil {
 		tr.Errorf("body of %s after %d bytes: %v", m.ID, n, err)
 	}
-	if m.Size >= 0 && m.Size != n {
+	if m.Size >= 0 && m.Size != n && !tr.Rough {
 		tr.Errorf("body of %s has %d bytes, the entry claims %d", m.ID, n, m.Size)
 	}
 	return tr.letter(n, [32]byte(h.Sum(nil)), m.Date, m.Flags)
