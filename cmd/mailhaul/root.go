@@ -40,11 +40,11 @@ const usage = `Mailhaul brings mailboxes home: every message, byte for byte.
   mailhaul folders FROM         list folders with roles, messages and sizes
   mailhaul verify ARCHIVE       read every stored message and compare digests
   mailhaul demo                 watch all of it on this machine, no account needed
-  mailhaul help TOPIC           a command, or a kind of location: %s
+  mailhaul help TOPIC           a command, or %s
 
 Examples:
   mailhaul backup imaps://ann@example.org@imap.example.org mbox:mail/ann
-  mailhaul backup imap://ann@localhost:1143 maildir:mail/ann
+  mailhaul backup pop3s://bob@pop.example.com maildir:mail/bob
   mailhaul backup --exclude Trash --exclude 'Lists/*' imaps://ann@mail.example.org mbox:mail/ann
 
 Passwords are asked for on a terminal, or come from MAILHAUL_PASSWORD,
