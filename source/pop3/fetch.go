@@ -1,11 +1,13 @@
 package pop3
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"strings"
 	"time"
 
 	"mailhaul/internal/mail"
@@ -214,8 +216,14 @@ func (f *fetcher) take(e source.Entry, a *pop3conn.Answer) error {
 		}
 	}
 	f.empty = err == errNoBody
+	body := io.Reader(a.Body)
+	if err == nil && f.m.s.exchange() {
+		if body, err = sift(a.Body); err != nil && err != errPlaceholder {
+			return err
+		}
+	}
 	if err != nil {
-		err = f.m.s.Refusal(fmt.Errorf("message %s: %w", e.ID, err))
+		err = f.m.s.Refusal(fmt.Errorf("message %s: %w", mail.Clean(string(e.ID)), err))
 		if mail.ScopeOf(err, 0) != mail.ScopeMessage {
 			return err
 		}
@@ -224,7 +232,7 @@ func (f *fetcher) take(e source.Entry, a *pop3conn.Answer) error {
 		}
 		return nil
 	}
-	if !f.yield(&source.Message{Entry: e, Body: a.Body}, nil) {
+	if !f.yield(&source.Message{Entry: e, Body: body}, nil) {
 		return errStopped
 	}
 	// Usually there is nothing left, and this only asks how it ended.
@@ -238,4 +246,39 @@ func (f *fetcher) take(e source.Entry, a *pop3conn.Answer) error {
 	return nil
 }
 
-var errNoBody = errors.New("the server gives no content for it")
+var (
+	errNoBody      = errors.New("the server gives no content for it")
+	errPlaceholder = errors.New("the server cannot convert it and gives a notice instead")
+
+	// Exchange answers so for items that it cannot turn into a message (row A5).
+	placeholder = []byte("Retrieval using the POP3 protocol failed for the following message")
+)
+
+// exchange reports whether the server may give notices for messages.
+func (s *session) exchange() bool { return strings.Contains(s.Greeting(), "Microsoft Exchange") }
+
+// mostPlaceholder is more than such a notice takes.
+const mostPlaceholder = 4 << 10
+
+// sift looks for Exchange's notice where Exchange puts it: a small message of
+// its own that says so in the subject. Mail that quotes it is none.
+func sift(body io.Reader) (io.Reader, error) {
+	text, err := io.ReadAll(io.LimitReader(body, mostPlaceholder))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) == mostPlaceholder {
+		return io.MultiReader(bytes.NewReader(text), body), nil
+	}
+	head, _, _ := bytes.Cut(text, []byte("\r\n\r\n"))
+	subject := false
+	for line := range bytes.Lines(head) {
+		if len(line) > 8 && bytes.EqualFold(line[:8], []byte("Subject:")) {
+			subject = bytes.Contains(line, placeholder)
+		}
+	}
+	if subject && bytes.Contains(bytes.ToLower(head), []byte("microsoft exchange")) {
+		return nil, errPlaceholder
+	}
+	return bytes.NewReader(text), nil
+}

@@ -2,6 +2,7 @@ package pop3
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -89,7 +90,9 @@ func (l *listing) settle(run string) {
 		for i := range l.order {
 			l.order[i] = uint32(i)
 		}
-		slices.SortStableFunc(l.order, func(a, b uint32) int { return bytes.Compare(l.uid(a), l.uid(b)) })
+		slices.SortFunc(l.order, func(a, b uint32) int {
+			return cmp.Or(bytes.Compare(l.uid(a), l.uid(b)), cmp.Compare(a, b))
+		})
 		for i, at := range l.order {
 			uid := l.uid(at)
 			same := func(j int) bool {
