@@ -184,8 +184,11 @@ func (c *Conn) userPass(o *Options) error {
 
 // denial tells a wrong password from a server that has other troubles.
 func denial(s *Status) error {
-	if s.denied() {
+	switch {
+	case s.denied():
 		return fmt.Errorf("%w: %w", mail.ErrLogin, s)
+	case s.Code == "IN-USE":
+		return netconn.Advise(s, "another program has the mailbox open: POP3 lets in one at a time")
 	}
 	return s
 }

@@ -241,3 +241,26 @@ func TestRemoveNoUIDL(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestRemoveDovecot is the same against a real server.
+func TestRemoveDovecot(t *testing.T) {
+	d := testmail.DovecotDaemonPOP3(t)
+	all := letters(120)
+	d.Deliver("INBOX", all...)
+	src := plainSource(d.User, d.Password, d.POP3)
+	defer src.Close()
+	box := inbox(t, src)
+	var ids []source.ID
+	for _, e := range list(t, box, "") {
+		ids = append(ids, e.ID)
+	}
+	box.Close()
+	gone, err := src.(source.Remover).Remove(t.Context(), mail.Inbox, ids[5:110])
+	if err != nil || !slices.Equal(gone, ids[5:110]) {
+		t.Fatalf("%d gone, %v", len(gone), err)
+	}
+	left := bodies(d.Left("INBOX"))
+	if !slices.Equal(left, bodies(slices.Concat(all[:5], all[110:]))) {
+		t.Errorf("%d are left", len(left))
+	}
+}
