@@ -123,30 +123,41 @@ func (c *Catalog) begin(b *Box, epoch string) error {
 }
 
 // Finish stores the cursor of a folder, after everything listed under it was
-// settled or has a failure row, and notes what has gone from the server.
-func (c *Catalog) Finish(ctx context.Context, b *Box, gone []source.ID, to source.Cursor) error {
-	if len(gone) == 0 && to == b.Cursor {
+// settled or has a failure row.
+func (c *Catalog) Finish(ctx context.Context, b *Box, to source.Cursor) error {
+	if to == b.Cursor {
 		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	err := c.transact(func() error {
-		for _, id := range gone {
-			num, text := key(id)
-			if err := c.do("UPDATE location SET gone=1 WHERE epoch=? AND num=? AND id=?", b.epoch, num, text); err != nil {
-				return err
-			}
-		}
-		return c.do("UPDATE epoch SET cursor=? WHERE id=?", string(to), b.epoch)
-	})
+	err := c.do("UPDATE epoch SET cursor=? WHERE id=?", string(to), b.epoch)
 	if err == nil {
 		b.Cursor = to
 	}
 	return c.trouble("folder "+mail.Clean(string(b.Path)), err)
 }
 
+// Gone notes what a listing has lacked. What stands there in the archive stays,
+// and is free for a new location of the same content to stand on.
+func (c *Catalog) Gone(ctx context.Context, b *Box, ids []source.ID) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.trouble("folder "+mail.Clean(string(b.Path)), c.transact(func() error {
+		for _, id := range ids {
+			num, text := key(id)
+			if err := c.do("UPDATE location SET gone=1 WHERE epoch=? AND num=? AND id=?", b.epoch, num, text); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
 // Forget drops the cursor of b, so that the next run lists everything.
-func (c *Catalog) Forget(ctx context.Context, b *Box) error { return c.Finish(ctx, b, nil, "") }
+func (c *Catalog) Forget(ctx context.Context, b *Box) error { return c.Finish(ctx, b, "") }
 
 // Live counts the locations of b that the server was last seen to have.
 func (c *Catalog) Live(ctx context.Context, b *Box) (n int64, err error) {

@@ -143,7 +143,7 @@ func TestCompare(t *testing.T) {
 			t.Errorf("%+v, %v, %v", known, gone, err)
 		}
 	}
-	if err := c.Finish(t.Context(), b, []source.ID{"1"}, "cursor"); err != nil {
+	if err := errors.Join(c.Gone(t.Context(), b, []source.ID{"1"}), c.Finish(t.Context(), b, "cursor")); err != nil {
 		t.Fatal(err)
 	}
 	if n, _ := c.Live(t.Context(), b); n != 3 {
@@ -245,7 +245,7 @@ func TestLostAndReconciled(t *testing.T) {
 	c := open(t, home(t))
 	b := box(t, c, "INBOX", "1")
 	store(t, c, b, 1, 2)
-	c.Finish(t.Context(), b, nil, "cursor")
+	c.Finish(t.Context(), b, "cursor")
 	stored, _ := c.Find(t.Context(), sha256.Sum256([]byte{1}))
 	if err := c.Lose(t.Context(), []int64{stored[0].Message}); err != nil {
 		t.Fatal(err)

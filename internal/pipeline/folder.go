@@ -137,7 +137,7 @@ func (f *folder) try(ctx context.Context) error {
 		cursor = "" // nor may a later run without the limit pass them over
 	}
 	at("finish")
-	return f.Catalog.Finish(ctx, f.box, t.gone, cursor)
+	return f.Catalog.Finish(ctx, f.box, cursor)
 }
 
 // enter compares the folder's numbering with what the catalog knows.
@@ -172,6 +172,7 @@ type try struct {
 	known   int64 // of listed
 	live    int64 // of known: the server was thought to have it
 	fresh   int64 // of listed: committed by this run
+	before  int64 // live in the catalog before anything was listed
 
 	filtered int64 // of listed: too large
 }
@@ -204,15 +205,14 @@ func (t *try) session(ctx context.Context, work func(context.Context) error) err
 // read lists the folder and fetches what is unknown.
 func (t *try) read(ctx context.Context) error {
 	defer t.account()
-	live, err := t.begin(ctx)
-	if err != nil {
+	if err := t.begin(ctx); err != nil {
 		return err
 	}
 	since := t.box.Cursor
 	if t.Options.MaxSize > 0 {
 		since = "" // what was left out before must be listed again
 	}
-	err = t.list(ctx, since)
+	err := t.list(ctx, since)
 	if errors.Is(err, source.ErrRewound) && !t.rewound {
 		if err := t.rewind(ctx); err != nil {
 			return err
@@ -230,7 +230,7 @@ func (t *try) read(ctx context.Context) error {
 		t.failing = nil
 		// What was left out must be what is known. If the numbers say
 		// otherwise, something has gone from the server, or was never stored.
-		if out := l.Messages - t.listed; out == live-t.live-t.fresh && out >= 0 {
+		if out := l.Messages - t.listed; out == t.before-t.live-t.fresh && out >= 0 {
 			t.listed += out
 			t.known += out
 		} else if err := t.listAll(ctx); err != nil {
@@ -248,20 +248,25 @@ func (t *try) read(ctx context.Context) error {
 	return t.fetch(ctx)
 }
 
+// early reports whether bodies may be fetched before the listing is complete.
+// What has gone must be known first: its copy is free for the same message
+// under a new ID. Numbers tell that as they come, other IDs only at the end.
+func (t *try) early() bool {
+	return len(t.want) >= wanted && (len(t.texts) == 0 || t.before == 0)
+}
+
 // begin looks up what the catalog knows before anything is listed.
-func (t *try) begin(ctx context.Context) (live int64, err error) {
+func (t *try) begin(ctx context.Context) error {
 	fails, err := t.Catalog.Failures(ctx, t.box)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	t.failing = map[source.ID]source.Entry{}
 	for _, x := range fails {
 		t.failing[x.Entry.ID] = x.Entry
 	}
-	if t.box.Cursor == "" {
-		return 0, nil
-	}
-	return t.Catalog.Live(ctx, t.box)
+	t.before, err = t.Catalog.Live(ctx, t.box)
+	return err
 }
 
 // rewind gives up what is known of the folder's numbers.
@@ -313,7 +318,7 @@ func (t *try) list(ctx context.Context, since source.Cursor) error {
 			return err
 		}
 		piece = piece[:0]
-		if len(t.want) >= wanted {
+		if t.early() {
 			t.plan()
 			if err := t.fetch(ctx); err != nil {
 				return err
@@ -415,7 +420,12 @@ func (t *try) plan() {
 // fetch brings what is wanted. What the source does not deliver is asked for
 // once more, alone; only what a look at the folder lacks too has vanished.
 func (t *try) fetch(ctx context.Context) error {
-	if t.mbox.Listing().Partial {
+	if !t.mbox.Listing().Partial {
+		if err := t.Catalog.Gone(ctx, t.box, t.gone); err != nil {
+			return err
+		}
+		t.gone = t.gone[:0]
+	} else {
 		// The listing may have to be done again in full.
 		if t.seen == nil {
 			t.seen = map[source.ID]struct{}{}

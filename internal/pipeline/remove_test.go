@@ -271,6 +271,28 @@ func TestOneArchiveTwoProtocols(t *testing.T) {
 	}
 }
 
+// TestRenumberedMaildrop is row B6: all unique-ids are new, and no message is
+// stored, or shown, twice.
+func TestRenumberedMaildrop(t *testing.T) {
+	each(t, func(t *testing.T, a *archive) {
+		s := maildrop(6)
+		s.folder("INBOX").add(letter(2)) // a twin
+		a.must(s)
+		before := a.stored()
+		for range 2 {
+			for _, m := range s.folder("INBOX").messages {
+				m.uid += 1000
+			}
+			if r := a.must(s); r.Total.Duplicate != 7 || r.Total.Stored != 0 {
+				t.Errorf("%+v", r.Total)
+			}
+			if n := a.stored(); n != before {
+				t.Errorf("%d messages lie there, before %d", n, before)
+			}
+		}
+	})
+}
+
 func TestTextIDsThatVanish(t *testing.T) {
 	each(t, func(t *testing.T, a *archive) {
 		s := maildrop(5)
