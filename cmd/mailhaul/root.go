@@ -49,8 +49,9 @@ Examples:
 
 Passwords are asked for on a terminal, or come from MAILHAUL_PASSWORD,
 --password-file FILE or --password-command COMMAND; never from a location.
-A backup changes nothing on the server. Run the same command again and it
-brings only what is new; interrupt it and run it again, and it goes on.
+A backup changes nothing on the server, unless --delete-after is given (POP3).
+Run the same command again and it brings only what is new; interrupt it and run
+it again, and it goes on.
 
 Exit codes: 0 all done, 1 failed, 2 wrong usage, 3 done except for what is
 named in the report, 4 login refused, 5 archive locked by another run,
