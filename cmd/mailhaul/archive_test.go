@@ -29,9 +29,7 @@ func archiveEquals(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: archive-equals DIR [FOLDER...]")
 	}
-	m := worldOf(ts).mail
-	host, _, _ := strings.Cut(ts.Getenv("IMAP"), ":")
-	ts.Check(m.equals(ts.MkAbs(args[0]), host, args[1:]))
+	ts.Check(worldOf(ts).last.equals(ts.MkAbs(args[0]), "127.0.0.1", args[1:]))
 }
 
 func stored(ts *testscript.TestScript, neg bool, args []string) {
@@ -74,7 +72,7 @@ func (m *mailbox) equals(dir, host string, folders []string) error {
 		return err
 	}
 	defer s.Close()
-	lines, err := m.lines(dir, host)
+	lines, err := accountLines(dir, m.account(host))
 	if err != nil {
 		return err
 	}
@@ -111,11 +109,11 @@ func (m *mailbox) equals(dir, host string, folders []string) error {
 
 type key struct{ folder, epoch, id string }
 
-// lines are the manifest's last words about each message of this account.
-func (m *mailbox) lines(dir, host string) (map[key]catalog.Line, error) {
+// accountLines are the manifest's last words about each message of an account.
+func accountLines(dir, account string) (map[key]catalog.Line, error) {
 	lines := map[key]catalog.Line{}
 	err := catalog.ReadManifest(dir, func(l catalog.Line) error {
-		if l.Account != m.account(host) {
+		if l.Account != account {
 			return nil
 		}
 		if l.Raw == "" {
@@ -135,32 +133,36 @@ func (m *mailbox) lines(dir, host string) (map[key]catalog.Line, error) {
 
 // same compares the bytes that a line leads to.
 func same(s sink.Sink, l catalog.Line, want []byte) error {
+	got, err := rebuilt(s, l)
+	if err == nil && !bytes.Equal(got, want) {
+		err = fmt.Errorf("%d bytes differ from the %d of the server", len(got), len(want))
+	}
+	return err
+}
+
+// rebuilt is the message that a line leads to, as it came from the server.
+func rebuilt(s sink.Sink, l catalog.Line) ([]byte, error) {
 	f, err := s.Open(context.Background(), mail.Path(l.Folder), false)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close()
 	r, err := f.(sink.Reader).Read(context.Background(), sink.Place(l.Place))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer r.Close()
 	ends, err := mail.ParseEnds(l.Ends)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var got bytes.Buffer
 	w := ends.Restore(&got)
 	if _, err := io.Copy(w, r); err != nil {
-		return err
+		return nil, err
 	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	if !bytes.Equal(got.Bytes(), want) {
-		return fmt.Errorf("%d bytes differ from the %d of the server", got.Len(), len(want))
-	}
-	return nil
+	err = w.Close()
+	return got.Bytes(), err
 }
 
 // countStored counts the messages that lie in the folders of an archive.

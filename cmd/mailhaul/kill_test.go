@@ -116,7 +116,7 @@ func (k *killer) kill(r *rand.Rand, to string) {
 	}
 	err := wait()
 	k.m.Heal()
-	k.m.settle()
+	settle(k.m)
 	if err != nil {
 		k.t.Fatalf("a run that was not killed: %v", err)
 	}

@@ -29,6 +29,7 @@ import (
 //	interrupted SIGNAL N CODE CMD... the same, with SIGNAL when the server is asked for the N-th body
 //	imap start [OPTION...]           a server; see serverOptions; sets $IMAP (host:port) and $FROM (a location)
 //	imap ...                         deliver mail, change it, set faults, count; see imapCommands
+//	pop3 start [OPTION...], pop3 ... the same for POP3; see maildropOptions, maildropCommands; sets $POP3 and $FROM
 //	archive-equals DIR [FOLDER...]   every message of the server is in the archive, byte for byte
 //	stored DIR N                     so many messages lie in the archive's folders
 //	report KEY=VALUE...              look into the last line of --json; it must add up
@@ -58,6 +59,7 @@ func TestScripts(t *testing.T) {
 			"exits":          exits,
 			"interrupted":    interrupted,
 			"imap":           imapCommand,
+			"pop3":           pop3Command,
 			"archive-equals": archiveEquals,
 			"stored":         stored,
 			"report":         reportSays,
@@ -77,7 +79,9 @@ const canary = "canary-zX9q-tweet"
 // A world is what one script plays in.
 type world struct {
 	t     testscript.T
-	mail  *mailbox // of the server started last
+	mail  *mailbox  // of the IMAP server started last
+	drop  *maildrop // of the POP3 server started last
+	last  server    // of these, the one started or used last
 	locks map[string]*catalog.Catalog
 	said  strings.Builder // all that the program has printed
 }
@@ -196,7 +200,7 @@ func interrupted(ts *testscript.TestScript, neg bool, args []string) {
 	cmd := program(ts, args)
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	code, err := worldOf(ts).mail.signalled(cmd, sig, body)
+	code, err := signalled(worldOf(ts).last, cmd, sig, body)
 	ts.Check(err)
 	io.WriteString(ts.Stdout(), out.String())
 	io.WriteString(ts.Stderr(), errs.String())
@@ -373,6 +377,7 @@ var fields = map[string][2]string{
 	"missing":   {"folder count", ""},
 	"note":      {"error", "folder"},
 	"folder":    {"folder", "count bytes"},
+	"removed":   {"folder id count", ""},
 	"checked":   {"folder count", "bytes"},
 	"report":    {"exit report", "error"},
 	"verified":  {"exit messages bytes foreign", "problems"},

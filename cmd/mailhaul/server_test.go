@@ -100,13 +100,31 @@ func letter(i int, flags ...string) testmail.Message {
 			"Message-ID: <%d@example.net>\r\n\r\nFrom here on\r\nthis is body %d\r\n", i, i, i), flags...)
 }
 
+func (m *mailbox) onBody(f func()) {
+	m.Bend(testmail.WithBody(func(*testmail.Answer) { f() }))
+}
+
+// A server is one that archives are compared with and runs are stopped at.
+type server interface {
+	equals(dir, host string, folders []string) error
+	onBody(func()) // calls the function when a body is due, before it is sent
+	Heal()
+	Drop()
+	Connections() int
+}
+
 // signalled runs a command and sends it a signal when the body that is the n-th
 // is due. The server then stays silent until the command has ended.
-func (m *mailbox) signalled(cmd *exec.Cmd, sig os.Signal, n int) (code int, err error) {
+func signalled(m server, cmd *exec.Cmd, sig os.Signal, n int) (code int, err error) {
+	return stopped(m, m.onBody, cmd, sig, n)
+}
+
+// stopped is signalled at the n-th time that hook calls its function.
+func stopped(m server, hook func(func()), cmd *exec.Cmd, sig os.Signal, n int) (code int, err error) {
 	gone := make(chan struct{})
 	var mu sync.Mutex
 	started := make(chan struct{})
-	m.Bend(testmail.WithBody(func(*testmail.Answer) {
+	hook(func() {
 		mu.Lock()
 		n--
 		now := n == 0
@@ -116,7 +134,7 @@ func (m *mailbox) signalled(cmd *exec.Cmd, sig os.Signal, n int) (code int, err 
 			cmd.Process.Signal(sig)
 			<-gone
 		}
-	}))
+	})
 	if err := cmd.Start(); err != nil {
 		close(started)
 		close(gone)
@@ -126,7 +144,7 @@ func (m *mailbox) signalled(cmd *exec.Cmd, sig os.Signal, n int) (code int, err 
 	err = cmd.Wait()
 	m.Heal()
 	close(gone)
-	m.settle()
+	settle(m)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return exit.ExitCode(), nil
@@ -136,7 +154,7 @@ func (m *mailbox) signalled(cmd *exec.Cmd, sig os.Signal, n int) (code int, err 
 
 // settle ends the server's side of connections whose client has died: it must
 // not count for the next run.
-func (m *mailbox) settle() {
+func settle(m server) {
 	for m.Drop(); m.Connections() > 0; {
 		runtime.Gosched()
 	}
@@ -198,7 +216,7 @@ func start(ts *testscript.TestScript, args []string) {
 		set(m, authority, value)
 		implicit = implicit || name == "imaps"
 	}
-	worldOf(ts).mail = m
+	worldOf(ts).mail, worldOf(ts).last = m, m
 	addr, from := "", ""
 	switch {
 	case implicit:
@@ -223,6 +241,7 @@ var imapCommands = map[string]struct {
 	do    func(ts *testscript.TestScript, m *mailbox, args []string)
 }{
 	"stop": {"", 0, func(_ *testscript.TestScript, m *mailbox, _ []string) { m.Close() }},
+	"use":  {"", 0, func(ts *testscript.TestScript, m *mailbox, _ []string) { worldOf(ts).last = m }},
 	"life": {"", 0, func(_ *testscript.TestScript, m *mailbox, _ []string) { m.life() }},
 	"deliver": {"FOLDER WHAT [FLAG...]", 2, func(ts *testscript.TestScript, m *mailbox, args []string) {
 		m.deliver(args[0], messages(ts, args[1], args[2:])...)
