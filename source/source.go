@@ -132,6 +132,15 @@ type Watcher interface {
 	Watch(ctx context.Context) error
 }
 
+// A Pager is a Mailbox of a store that shows its mail by pages: Gmail's POP3
+// lists some hundred messages and hides them once they were retrieved in a
+// session that has ended well. More is called once everything that was listed
+// is committed; true means that the folder is to be opened and listed again.
+// What an earlier page showed is not gone because a later one lacks it.
+type Pager interface {
+	More(ctx context.Context) bool
+}
+
 // A Noter is a Source that has something to tell at the end: alerts of the
 // server, sizes that were wrong, extensions that are missing.
 type Noter interface {

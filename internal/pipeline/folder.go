@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 
 	"mailhaul/internal/catalog"
@@ -23,6 +24,10 @@ type folder struct {
 	renewed  bool // its epoch has changed in this run
 	rewound  bool // it went back in this run
 	progress bool // something was committed in this try
+
+	pages    Counts // of the pages that are done, where a store shows its mail by pages
+	failures int    // of them, in the report
+	more     bool   // there is another page
 }
 
 const (
@@ -40,12 +45,16 @@ func (f *folder) bring(ctx context.Context) error {
 		f.observe(Event{Kind: Folded, Folder: f.Path, Count: f.Listed})
 		return nil
 	}
-	err := f.retry(ctx, f.Path, func() (bool, error) {
-		err := f.try(ctx)
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		return f.progress, err
-	})
+	var err error
+	for f.more = true; f.more && err == nil; {
+		f.more = false
+		err = f.retry(ctx, f.Path, func() (bool, error) {
+			err := f.try(ctx)
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return f.progress, err
+		})
+	}
 	if err == nil {
 		f.observe(Event{Kind: Folded, Folder: f.Path, Count: f.Listed})
 		return nil
@@ -91,12 +100,16 @@ func (f *folder) failed(id source.ID, err error) {
 func (f *folder) restart() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.Listed, f.Known, f.Vanished, f.Filtered, f.Flagged, f.Counts.Failed = 0, 0, 0, 0, 0, 0
-	kept := f.report.Failed[:0]
+	p := &f.pages
+	f.Listed, f.Known, f.Vanished, f.Filtered, f.Flagged, f.Counts.Failed = p.Listed, p.Known, p.Vanished, p.Filtered, p.Flagged, p.Failed
+	kept, mine := f.report.Failed[:0], 0
 	for _, x := range f.report.Failed {
-		if x.Folder != f.Path {
-			kept = append(kept, x)
+		if x.Folder == f.Path {
+			if mine++; mine > f.failures {
+				continue
+			}
 		}
+		kept = append(kept, x)
 	}
 	f.report.Failed = kept
 }
@@ -106,7 +119,7 @@ func (f *folder) try(ctx context.Context) error {
 	f.restart()
 	f.mu.Lock()
 	f.progress = false
-	before := f.Stored + f.Duplicate + f.Doubt
+	before := f.committed() - f.pages.committed()
 	f.mu.Unlock()
 	box, err := f.Source.Open(ctx, f.Path)
 	if err != nil {
@@ -116,7 +129,7 @@ func (f *folder) try(ctx context.Context) error {
 	if err := f.enter(ctx, box); err != nil {
 		return err
 	}
-	t := &try{folder: f, mbox: box, texts: map[source.ID]struct{}{}}
+	t := &try{folder: f, mbox: box, texts: map[source.ID]struct{}{}, audits: map[source.ID]mail.Digest{}}
 	if err := t.session(ctx, t.read); err != nil {
 		return err
 	}
@@ -130,14 +143,34 @@ func (f *folder) try(ctx context.Context) error {
 		}
 	}
 	f.mu.Lock()
-	f.Listed = t.listed + before - t.fresh
+	f.Listed = f.pages.Listed + t.listed + before - t.fresh
 	f.mu.Unlock()
 	cursor := box.Listing().Cursor
 	if t.filtered > 0 {
 		cursor = "" // nor may a later run without the limit pass them over
 	}
 	at("finish")
-	return f.Catalog.Finish(ctx, f.box, cursor)
+	if err := f.Catalog.Finish(ctx, f.box, cursor); err != nil {
+		return err
+	}
+	f.turn(ctx, box)
+	return nil
+}
+
+// turn asks for the next page, where the store has pages.
+func (f *folder) turn(ctx context.Context, box source.Mailbox) {
+	p, ok := box.(source.Pager)
+	if !ok || !p.More(ctx) {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.more, f.pages, f.failures = true, *f.Counts, 0
+	for _, x := range f.report.Failed {
+		if x.Folder == f.Path {
+			f.failures++
+		}
+	}
 }
 
 // enter compares the folder's numbering with what the catalog knows.
@@ -163,6 +196,7 @@ type try struct {
 	mbox    source.Mailbox
 	want    []source.Entry             // to be fetched
 	claimed map[source.ID]string       // by the server's identity, of what is to be fetched
+	audits  map[source.ID]mail.Digest  // what the server says that a body is
 	seen    map[source.ID]struct{}     // fetched before the listing was complete
 	failing map[source.ID]source.Entry // failed in earlier runs and not listed yet
 	gone    []source.ID                // known, not listed any more
@@ -381,7 +415,7 @@ func (t *try) compare(ctx context.Context, piece []source.Entry) error {
 // unknown decides how an entry comes over: from the archive where the server
 // itself says that it is the same as a stored one, else from the server.
 func (t *try) unknown(ctx context.Context, e source.Entry) error {
-	if e.Global == "" {
+	if e.Global == "" || t.liar.Load() {
 		t.want = append(t.want, e)
 		return nil
 	}
@@ -392,6 +426,10 @@ func (t *try) unknown(ctx context.Context, e source.Entry) error {
 		return w.put(order{parked: true})
 	}
 	twin, ok, err := t.Catalog.FindGlobal(ctx, t.Account, e.Global, e.Size)
+	if ok && audited(e.Global) {
+		t.audits[e.ID] = twin.At.Digest
+		ok = false
+	}
 	if err != nil || !ok {
 		if t.claimed == nil {
 			t.claimed = map[source.ID]string{}
@@ -403,6 +441,28 @@ func (t *try) unknown(ctx context.Context, e source.Entry) error {
 	j.claims = []string{key}
 	j.twin, j.rec.Ends = &twin, twin.Ends
 	return w.put(order{job: j})
+}
+
+// audited picks one in a hundred of the server's promises to be looked into
+// (RELIABILITY, row I2): always the same, for the message is then known.
+func audited(global string) bool {
+	h := fnv.New32a()
+	io.WriteString(h, global)
+	return h.Sum32()%100 == 0
+}
+
+// audit compares a body with what the server called the same. One promise that
+// does not hold, and none of this account is believed any more.
+func (t *try) audit(ctx context.Context, id source.ID, got mail.Digest) error {
+	want, ok := t.audits[id]
+	delete(t.audits, id)
+	if !ok || got == want {
+		return nil
+	}
+	t.liar.Store(true)
+	t.note(t.Path, "%s: message %s is not the one that the server calls the same: its word is not taken any more, and messages in several folders are downloaded for each",
+		mail.Clean(string(t.Path)), mail.Clean(string(id)))
+	return t.Catalog.Distrust(ctx, t.Account)
 }
 
 // plan says what lies ahead.
@@ -565,6 +625,10 @@ func (p *pass) take(a asked, r io.Reader) error {
 	body, err := a.credit.Take(&metered{r: r, t: p.try})
 	if err != nil {
 		a.credit.Release()
+		return err
+	}
+	if err := p.audit(p.ctx, a.entry.ID, body.Digest); err != nil {
+		body.Free()
 		return err
 	}
 	j := &job{f: p.folder, body: body, rec: catalog.Record{Box: p.box, Entry: a.entry, Want: body.Want, Ends: body.Ends}}

@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -96,6 +97,7 @@ func at(name string) {
 type run struct {
 	*Pipeline
 	claims claims
+	liar   atomic.Bool // the server's promises of identity do not hold
 
 	mu      sync.Mutex
 	report  Report
@@ -118,7 +120,15 @@ func (p *Pipeline) Run(ctx context.Context) (Report, error) {
 	if err := p.Catalog.StartRun(ctx, started); err != nil {
 		return r.report, err
 	}
-	err := r.transfer(ctx)
+	liar, err := p.Catalog.Distrusted(ctx, p.Account)
+	r.liar.Store(liar)
+	if err == nil {
+		err = r.transfer(ctx)
+	}
+	if r.liar.Load() && !liar {
+		// Again, for what was on its way when the lie was found.
+		err = errors.Join(err, p.Catalog.Distrust(context.WithoutCancel(ctx), p.Account))
+	}
 	r.total()
 	if data, jerr := json.Marshal(r.report); jerr == nil {
 		err = errors.Join(err, p.Catalog.EndRun(context.WithoutCancel(ctx), p.Options.Now(), data))

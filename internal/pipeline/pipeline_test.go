@@ -560,6 +560,51 @@ func TestPromiseOfIdentityIsGuardedBySize(t *testing.T) {
 	a.holds(s.texts())
 }
 
+// TestServersPromiseIsAudited: one in a hundred is looked into, and a single lie
+// ends the trust for good.
+func TestServersPromiseIsAudited(t *testing.T) {
+	each(t, func(t *testing.T, a *archive) {
+		s := &fake{}
+		audits := 0
+		for i := range 300 {
+			id := fmt.Sprint("G:", i)
+			if audited(id) {
+				audits++
+			}
+			s.folder("INBOX").add(letter(1000 + i)).global = id
+		}
+		if audits == 0 || audits > 12 {
+			t.Fatalf("%d of 300 are audited", audits)
+		}
+		a.must(s)
+		for i := range 300 {
+			s.folder("All").add(letter(1000 + i)).global = fmt.Sprint("G:", i)
+		}
+		s.bodies = 0
+		a.must(s)
+		if s.bodies != audits {
+			t.Errorf("%d bodies for %d audits", s.bodies, audits)
+		}
+		for i := range 300 { // of the same size, and not the same
+			s.folder("Other").add(strings.ToUpper(letter(1000 + i))).global = fmt.Sprint("G:", i)
+		}
+		r := a.must(s)
+		if !strings.Contains(strings.Join(r.Notes, "\n"), "its word is not taken any more") {
+			t.Errorf("notes are %q", r.Notes)
+		}
+		a.must(s) // what was taken on its word is downloaded now
+		a.holds(s.texts())
+		for i := range 20 {
+			s.folder("Last").add(letter(1000 + i)).global = fmt.Sprint("G:", i)
+		}
+		s.bodies = 0
+		if a.must(s); s.bodies != 20 {
+			t.Errorf("%d bodies were downloaded after the lie", s.bodies)
+		}
+		a.holds(s.texts())
+	})
+}
+
 func TestDamagedTwinIsDownloaded(t *testing.T) {
 	a := newArchive(t, "mbox")
 	s := &fake{}

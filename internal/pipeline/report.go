@@ -73,6 +73,9 @@ func (c *Counts) Settled() int64 {
 	return c.Known + c.Stored + c.Duplicate + c.Vanished + c.Filtered + c.Failed + c.Doubt + c.Unreached
 }
 
+// committed is how many came into the archive, or may have.
+func (c *Counts) committed() int64 { return c.Stored + c.Duplicate + c.Doubt }
+
 func (c *Counts) add(d *Counts) {
 	c.Listed += d.Listed
 	c.Known += d.Known

@@ -526,6 +526,7 @@ func (w *writer) write(ctx context.Context, batch []*job) error {
 	var wants []sink.Want
 	intent := catalog.Batch{Folder: w.path}
 	for _, j := range batch {
+		j.rec.Spared = j.spared
 		intent.Records = append(intent.Records, j.rec)
 		if j.rec.Message == 0 {
 			wants = append(wants, j.rec.Want)

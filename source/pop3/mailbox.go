@@ -110,7 +110,9 @@ func (m *mailbox) Close() error {
 	return nil
 }
 
-// More is for the core to call when everything that was fetched is committed.
+var _ source.Pager = (*mailbox)(nil)
+
+// More implements source.Pager: everything that was fetched is committed.
 // At Gmail it ends the session as the protocol has it, whereupon the server
 // shows the next messages, and reports whether there may be any. Before the
 // commit that would be too early: an account may be set to delete what was
