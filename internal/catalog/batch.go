@@ -24,6 +24,7 @@ type Record struct {
 	Want    sink.Want
 	Ends    mail.Ends
 	Message int64 // the stored message that it shares; 0: the batch writes it
+	Spared  bool  // not downloaded: the server says that it is the same as another
 }
 
 // A Batch is an intention: these messages are about to be written behind this
@@ -159,10 +160,10 @@ func (c *Catalog) insertMessages(done []Outcome, messages []int64, folder, now i
 func (c *Catalog) locate(r *Record, message int64) error {
 	num, id := key(r.Entry.ID)
 	e := &r.Entry
-	if err := c.do(`INSERT INTO location(epoch, num, id, message, size, date, ends, flags, labels, global, run) VALUES(?,?,?,?,?,?,?,?,?,?,?)
+	if err := c.do(`INSERT INTO location(epoch, num, id, message, size, date, ends, flags, labels, global, run, spared) VALUES(?,?,?,?,?,?,?,?,?,?,?,?)
 		ON CONFLICT(epoch, num, id) DO UPDATE SET message=excluded.message, size=excluded.size, date=excluded.date, ends=excluded.ends,
-		flags=excluded.flags, labels=excluded.labels, global=excluded.global, run=excluded.run, gone=0`,
-		r.Box.epoch, num, id, message, e.Size, unix(e.Date), r.Ends.String(), e.Flags.Key(), Labels(e.Labels), e.Global, c.run); err != nil {
+		flags=excluded.flags, labels=excluded.labels, global=excluded.global, run=excluded.run, spared=excluded.spared, gone=0`,
+		r.Box.epoch, num, id, message, e.Size, unix(e.Date), r.Ends.String(), e.Flags.Key(), Labels(e.Labels), e.Global, c.run, r.Spared); err != nil {
 		return err
 	}
 	return c.do("DELETE FROM failure WHERE epoch=? AND id=?", r.Box.epoch, string(e.ID))

@@ -92,6 +92,7 @@ CREATE INDEX message_lost ON message(lost) WHERE lost;
 CREATE TABLE location(epoch INTEGER NOT NULL, num INTEGER NOT NULL, id TEXT NOT NULL, message INTEGER NOT NULL,
 	size INTEGER NOT NULL, date INTEGER NOT NULL, ends TEXT NOT NULL, flags TEXT NOT NULL, labels TEXT NOT NULL,
 	global TEXT NOT NULL, run INTEGER NOT NULL, gone INTEGER NOT NULL DEFAULT 0, removed INTEGER NOT NULL DEFAULT 0,
+	spared INTEGER NOT NULL DEFAULT 0,
 	PRIMARY KEY(epoch, num, id)) WITHOUT ROWID;
 CREATE INDEX location_message ON location(message);
 CREATE INDEX location_global ON location(global) WHERE global <> '';

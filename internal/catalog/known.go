@@ -57,6 +57,9 @@ func (c *Catalog) Compare(ctx context.Context, b *Box, entries []source.Entry, a
 	return known, gone, c.trouble("compare", err)
 }
 
+// unproven is the size of a location that must be fetched again.
+const unproven = -2
+
 const locationColumns = "l.num, l.id, l.size, l.date, l.flags, l.labels, l.gone, l.run, m.id, m.folder, m.place, m.lost"
 
 func (c *Catalog) compareRange(b *Box, entries []source.Entry, known []Known, from, to int64) (gone []source.ID, err error) {
@@ -154,7 +157,7 @@ func (c *Catalog) scanLocation(r *sql.Rows) (row locationRow, err error) {
 }
 
 func (c *Catalog) known(row *locationRow, e source.Entry) Known {
-	if row.lost || e.Size >= 0 && e.Size != row.size || !e.Date.IsZero() && e.Date.Unix() != row.date {
+	if row.lost || row.size == unproven || e.Size >= 0 && e.Size != row.size || !e.Date.IsZero() && e.Date.Unix() != row.date {
 		return Known{}
 	}
 	return Known{Is: true, Flags: mail.ParseFlags(row.flags), Labels: row.labels, At: row.at, Gone: row.gone, Fresh: row.run == c.run}
@@ -236,6 +239,31 @@ func (c *Catalog) FindGlobal(ctx context.Context, account, global string, size i
 	t.At.Folder = c.paths[folder]
 	t.Ends, err = mail.ParseEnds(ends)
 	return t, err == nil, c.trouble("find", err)
+}
+
+// Distrust notes that an account's server gave two different messages one
+// identity. What was taken on its word becomes unknown, to be downloaded.
+func (c *Catalog) Distrust(ctx context.Context, account string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	const epochs = "SELECT e.id FROM epoch e JOIN folder f ON f.id=e.folder JOIN account a ON a.id=f.account WHERE a.name=?"
+	return c.trouble("distrust", c.transact(func() error {
+		if err := c.do("UPDATE location SET size=-2, spared=0 WHERE spared AND epoch IN ("+epochs+")", account); err != nil {
+			return err
+		}
+		if err := c.do("UPDATE epoch SET cursor='' WHERE id IN ("+epochs+")", account); err != nil {
+			return err
+		}
+		return c.setMeta("distrust "+account, "yes")
+	}))
+}
+
+// Distrusted reports whether that happened, ever.
+func (c *Catalog) Distrusted(ctx context.Context, account string) (bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v, err := c.meta("distrust " + account)
+	return v != "", c.trouble("distrust", err)
 }
 
 // A Change is what the server now says of a known location.
