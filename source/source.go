@@ -85,6 +85,7 @@ type Listing struct {
 	Cursor   Cursor // where a later List may continue; empty: nowhere
 	Messages int64  // in the folder, yielded or not
 	Partial  bool   // unchanged messages were left out
+	Hides    bool   // what is not listed may be there all the same (Gmail's POP3)
 }
 
 // ErrRewound is returned when a store was set back to an older state.

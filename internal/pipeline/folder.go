@@ -271,7 +271,7 @@ func (t *try) read(ctx context.Context) error {
 			return err
 		}
 	}
-	if !t.mbox.Listing().Partial {
+	if l := t.mbox.Listing(); !l.Partial && !l.Hides {
 		beyond, err := t.Catalog.Beyond(ctx, t.box, t.last, t.texts)
 		if err != nil {
 			return err

@@ -44,7 +44,7 @@ func pathOf(raw string, delimiter byte) mail.Path {
 // decode reads a canonical part. One with control characters in it is not
 // decoded: they would have to be escaped, as those of a byte-wise part are.
 func decode(part string) (string, bool) {
-	plain, ok := imapconn.DecodeUTF7(part)
+	plain, ok := utf7.Decode(part)
 	if !ok || strings.ContainsFunc(plain, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return "", false
 	}
@@ -68,7 +68,7 @@ func nameOf(path mail.Path, delimiter byte) string {
 	for i, p := range parts {
 		plain := mail.Unescape(p)
 		if !bytewise(p) {
-			plain = imapconn.EncodeUTF7(plain)
+			plain = utf7.Encode(plain)
 		}
 		parts[i] = plain
 	}

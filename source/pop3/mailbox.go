@@ -46,7 +46,7 @@ func (m *mailbox) List(ctx context.Context, since source.Cursor) iter.Seq2[sourc
 				return
 			}
 		}
-		m.sum = source.Listing{Cursor: l.cursor(), Messages: int64(len(l.sizes))}
+		m.sum = source.Listing{Cursor: l.cursor(), Messages: int64(len(l.sizes)), Hides: m.a.gmail(m.s)}
 	}
 }
 
