@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mailhaul/internal/mail"
+	"mailhaul/internal/utf7"
 )
 
 // An Item is what one FETCH response says about a message. Servers send items
@@ -278,7 +279,7 @@ func (c *Conn) labels(it *Item) error {
 			return err
 		}
 		label := string(b)
-		if plain, ok := DecodeUTF7(label); ok {
+		if plain, ok := utf7.Decode(label); ok {
 			label = plain
 		}
 		it.Labels = append(it.Labels, label)

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"mailhaul/internal/mail"
 	"mailhaul/internal/netconn"
@@ -129,42 +128,6 @@ func FuzzLibrary(f *testing.F) {
 		c.enter(&Options{User: "ann", Password: "ü"})
 		c.Close()
 	})
-}
-
-// FuzzUTF7 is trap T10: what decodes is the one way to write it, and all text
-// can be written.
-func FuzzUTF7(f *testing.F) {
-	for _, s := range []string{"Entw&APw-rfe", "&-", "&", "a&b", "&AGE-", "&2D3cqQ-", "&2D0-", "&APw-&APw-", "&AP=-", "Tom &- Jerry", "ü", "\xff", "&AAE-", "日本語 💩"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		if plain, ok := DecodeUTF7(s); ok {
-			if !utf8.ValidString(plain) || EncodeUTF7(plain) != s {
-				t.Errorf("%q became %q", s, plain)
-			}
-		}
-		if utf8.ValidString(s) && !strings.ContainsRune(s, utf8.RuneError) {
-			if back, ok := DecodeUTF7(EncodeUTF7(s)); !ok || back != s {
-				t.Errorf("%q is written %q and read %q", s, EncodeUTF7(s), back)
-			}
-		}
-	})
-}
-
-func TestUTF7(t *testing.T) {
-	for written, plain := range map[string]string{
-		"INBOX": "INBOX", "Entw&APw-rfe": "Entwürfe", "&ZeVnLIqe-/&MOEw,DDr-": "日本語/メール", "a &- b": "a & b",
-		"~peter/mail/&U,BTFw-/&ZeVnLIqe-": "~peter/mail/台北/日本語", "&2D3cqQ-": "💩",
-	} {
-		if got, ok := DecodeUTF7(written); !ok || got != plain || EncodeUTF7(plain) != written {
-			t.Errorf("%q: %q", written, got)
-		}
-	}
-	for _, s := range []string{"&", "a&b", "&AGE-", "&APw", "&APw-&APw-", "&2D0-", "&AP=-", "&APx-", "&A-", "ü", "\xfc", "\t", "&//0-", "Tom & Jerry"} {
-		if got, ok := DecodeUTF7(s); ok {
-			t.Errorf("%q passes as %q", s, got)
-		}
-	}
 }
 
 // TestSet writes sets and reads them again; UIDs at the very end included.

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"strings"
 
-	"mailhaul/internal/imapconn"
 	"mailhaul/internal/mail"
+	"mailhaul/internal/utf7"
 )
 
 // pathOf makes a path of a server's name for a folder. No two names make the

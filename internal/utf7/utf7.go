@@ -1,4 +1,11 @@
-package imapconn
+// Package utf7 reads and writes modified UTF-7 (RFC 3501, section 5.1.3), which
+// IMAP servers and the files of several mail programs use for folder names:
+// printable ASCII stands for itself, "&" is "&-", all else is base64 of UTF-16
+// between "&" and "-".
+//
+// What must stay true: what decodes is the one way to write it, so that
+// encoding gives the same bytes again.
+package utf7
 
 import (
 	"encoding/base64"
@@ -7,13 +14,10 @@ import (
 	"unicode/utf8"
 )
 
-// Modified UTF-7 (RFC 3501, section 5.1.3): printable ASCII stands for itself,
-// "&" is "&-", all else is base64 of UTF-16 between "&" and "-".
+var alphabet = base64.NewEncoding("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,").WithPadding(base64.NoPadding)
 
-var base64UTF7 = base64.NewEncoding("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,").WithPadding(base64.NoPadding)
-
-// EncodeUTF7 writes a name as servers expect it. Invalid UTF-8 becomes U+FFFD.
-func EncodeUTF7(s string) string {
+// Encode writes a name as servers expect it. Invalid UTF-8 becomes U+FFFD.
+func Encode(s string) string {
 	var b strings.Builder
 	for len(s) > 0 {
 		n := strings.IndexFunc(s, shifts)
@@ -28,7 +32,7 @@ func EncodeUTF7(s string) string {
 		}
 		if n > 0 {
 			b.WriteByte('&')
-			b.WriteString(base64UTF7.EncodeToString(utf16Bytes(s[:n])))
+			b.WriteString(alphabet.EncodeToString(utf16Bytes(s[:n])))
 			b.WriteByte('-')
 			s = s[n:]
 		}
@@ -46,10 +50,10 @@ func utf16Bytes(s string) []byte {
 	return b
 }
 
-// DecodeUTF7 reads a name that is written exactly as the standard demands, so
+// Decode reads a name that is written exactly as the standard demands, so
 // that encoding the result gives the same bytes again. Of any other name it
 // says false: it must be kept byte by byte.
-func DecodeUTF7(s string) (string, bool) {
+func Decode(s string) (string, bool) {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
@@ -73,11 +77,11 @@ func DecodeUTF7(s string) (string, bool) {
 	// Superfluous shifts, stray bits, ASCII in base64: all that has another
 	// spelling shows here.
 	out := b.String()
-	return out, EncodeUTF7(out) == s
+	return out, Encode(out) == s
 }
 
 func decodeShift(b *strings.Builder, s string) bool {
-	raw, err := base64UTF7.DecodeString(s)
+	raw, err := alphabet.DecodeString(s)
 	if err != nil || len(raw)%2 != 0 {
 		return false
 	}
