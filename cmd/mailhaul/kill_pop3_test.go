@@ -46,7 +46,7 @@ type popKiller struct {
 	to     string
 	stored int
 	drop   *maildrop
-	late   int // deaths when not all was on the server any more
+	late   int // deaths when mail had gone from the server
 }
 
 func (k *popKiller) round(round int) {
@@ -86,18 +86,13 @@ func (k *popKiller) round(round int) {
 }
 
 // kill runs a backup and ends it at one of its commands: at any of the first
-// hundred, or at one that deletes.
+// hundred, at one that deletes, or when mail has gone and this was not said yet.
 func (k *popKiller) kill(r *rand.Rand, to string) {
-	verb, at := "", 1+r.IntN(100)
-	switch r.IntN(4) {
-	case 0:
-		verb, at = "DELE", 1+r.IntN(40)
-	case 1:
-		verb, at = "QUIT", 1+r.IntN(3)
-	}
+	had, at := len(k.drop.Left()), 1+r.IntN(100)
+	due := func(testmail.Command) bool { return true }
 	before := func(f func()) {
 		k.drop.Fault(func(c testmail.Command) *testmail.Reply {
-			if verb == "" || c.Verb == verb {
+			if due(c) {
 				f()
 			}
 			return nil
@@ -105,17 +100,25 @@ func (k *popKiller) kill(r *rand.Rand, to string) {
 	}
 	after := func(f func()) {
 		k.drop.Twist(func(a *testmail.Response) {
-			if verb == "" || a.Verb == verb {
+			if due(a.Command) {
 				f()
 			}
 		})
 	}
 	hook := []func(func()){before, after}[r.IntN(2)]
+	switch r.IntN(4) {
+	case 0:
+		at = 1 + r.IntN(had)
+		due = func(c testmail.Command) bool { return c.Verb == "DELE" }
+	case 1:
+		hook, at = after, 1
+		due = func(testmail.Command) bool { return len(k.drop.Left()) < had }
+	}
 	code, err := stopped(k.drop, hook, k.command("backup", "--quiet", "--delete-after", "0", "--yes", k.from, to), os.Kill, at)
 	switch {
 	case err == nil && code == -1:
 		k.killed++
-		if len(k.drop.Left()) < len(k.drop.book) {
+		if len(k.drop.Left()) < had {
 			k.late++
 		}
 	case err != nil || code != 0:

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -155,6 +157,7 @@ var maildropOptions = map[string]func(m *maildrop, a *testmail.Authority, value 
 	"cap": func(m *maildrop, _ *testmail.Authority, v string) {
 		m.Caps = append(slices.Clone(testmail.DefaultPOP3Caps), v)
 	},
+	"delay":    func(m *maildrop, _ *testmail.Authority, v string) { m.Delay, _ = time.ParseDuration(v) },
 	"apop":     func(m *maildrop, _ *testmail.Authority, _ string) { m.APOP = "<1896.697170952@example.org>" },
 	"greeting": func(m *maildrop, _ *testmail.Authority, v string) { m.Greeting = v },
 	"gmail": func(m *maildrop, _ *testmail.Authority, v string) {
@@ -245,6 +248,26 @@ var maildropCommands = map[string]struct {
 		}
 	}},
 	"hangup": {"VERB: before it is done", 1, func(_ *testscript.TestScript, m *maildrop, args []string) { m.Fault(testmail.Hangup(args[0], 0)) }},
+	"hangup-at": {"VERB N: before the N-th is done", 2, func(ts *testscript.TestScript, m *maildrop, args []string) {
+		var seen atomic.Int64
+		at := int64(number64(ts, args[1]))
+		m.Fault(func(c testmail.Command) *testmail.Reply {
+			if c.Verb != args[0] || seen.Add(1) != at {
+				return nil
+			}
+			return &testmail.Reply{End: true}
+		})
+	}},
+	"busy-after": {"LOGINS", 1, func(ts *testscript.TestScript, m *maildrop, args []string) {
+		var seen atomic.Int64
+		free := int64(number64(ts, args[0]))
+		m.Fault(func(c testmail.Command) *testmail.Reply {
+			if c.Verb != "PASS" && c.Verb != "AUTH" || seen.Add(1) <= free {
+				return nil
+			}
+			return &testmail.Reply{Status: "-ERR [IN-USE] somebody was faster"}
+		})
+	}},
 	"lose": {"VERB: when it is done, before it is answered", 1, func(_ *testscript.TestScript, m *maildrop, args []string) {
 		m.Twist(testmail.On(args[0], testmail.Lost(testmail.FIN)))
 	}},
