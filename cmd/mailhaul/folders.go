@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mailhaul/internal/job"
 	"mailhaul/internal/mail"
 	"mailhaul/source"
 )
@@ -48,6 +49,10 @@ type folderLine struct {
 
 func (a *app) listFolders(c *cobra.Command, from string) error {
 	sources, _ := plugins()
+	l, _, err := sources.Check(from, a.env().Home)
+	if err != nil {
+		return err
+	}
 	src, err := sources.Open(c.Context(), from, a.env())
 	if err != nil {
 		return err
@@ -55,7 +60,7 @@ func (a *app) listFolders(c *cobra.Command, from string) error {
 	defer src.Close()
 	list, err := src.Folders(c.Context())
 	if err != nil {
-		return err
+		return job.Blame(l, err)
 	}
 	slices.SortFunc(list, func(a, b source.Folder) int { // the inbox first
 		if (a.Path == mail.Inbox) != (b.Path == mail.Inbox) {

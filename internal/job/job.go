@@ -92,7 +92,7 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 	}
 	if cat == nil {
 		if _, err := src.Folders(ctx); err != nil {
-			return report, err
+			return report, Blame(from, err)
 		}
 		if cat, err = r.admit(ctx, home, from, j); err != nil {
 			return report, err
@@ -106,10 +106,19 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 		Observe: r.Observe,
 	}
 	report, err = p.Run(ctx)
+	err = Blame(from, err)
 	if err == nil {
 		err = filter.unused()
 	}
 	return report, err
+}
+
+// Blame adds to an error of an account which one it is.
+func Blame(l location.Location, err error) error {
+	if err == nil || mail.ScopeOf(err, mail.ScopeRun) != mail.ScopeAccount {
+		return err
+	}
+	return fmt.Errorf("%s: %w", location.Location{Scheme: l.Scheme, User: l.User, Host: l.Host}, err)
 }
 
 // admit opens the catalog and lets the account in.
