@@ -191,4 +191,3 @@ func (v *visit) send(a *Response) error {
 
 // dot ends answers of more than one line (RFC 1939, section 3).
 const dot = ".\r\n"
-
