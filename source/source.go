@@ -128,6 +128,17 @@ type Remover interface {
 	Remove(ctx context.Context, path mail.Path, ids []ID) (gone []ID, err error)
 }
 
+// A Prover is a Remover in whose store an ID may come to name another message
+// than the one that was committed: POP3 servers deal unique-ids out again. Told
+// before Remove what each is, it looks, and leaves alone what is something else.
+type Prover interface {
+	Expect(proofs map[ID]Proof)
+}
+
+// A Proof is what a committed message was found to be when it was read back:
+// the digests of its text form and of the header in it.
+type Proof struct{ Text, Header mail.Digest }
+
 // A Watcher is a Mailbox that can wait until something may have changed.
 type Watcher interface {
 	Watch(ctx context.Context) error

@@ -30,6 +30,22 @@ func ParseDigest(s string) (d Digest, err error) {
 	return d, err
 }
 
+// MostHeader is how much of a message is looked at for its header.
+const MostHeader = 1 << 20
+
+// Header is the header within the beginning of a text form: up to the first
+// empty line, or all of it.
+func Header(text []byte) []byte {
+	text = text[:min(len(text), MostHeader)]
+	if len(text) > 0 && text[0] == '\n' {
+		return nil
+	}
+	if i := bytes.Index(text, []byte("\n\n")); i >= 0 {
+		return text[:i+1]
+	}
+	return text
+}
+
 // Kinds of line ends in a message as it was received.
 const (
 	EndsCRLF  = "crlf"

@@ -141,7 +141,10 @@ func (r *run) checkFolder(ctx context.Context, known catalog.SinkFolder, lost []
 func (r *run) regain(ctx context.Context, lost []catalog.Stored, there *places) error {
 	var back []int64
 	for _, s := range lost {
-		if there.has(s.Place) && r.prove(ctx, s) == nil {
+		if !there.has(s.Place) {
+			continue
+		}
+		if _, err := r.prove(ctx, s); err == nil {
 			back = append(back, s.Message)
 		}
 	}

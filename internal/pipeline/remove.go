@@ -65,11 +65,17 @@ func (f *folder) remove(ctx context.Context, remover source.Remover, due []catal
 			return err
 		}
 		var ids []source.ID
+		proofs := map[source.ID]source.Proof{}
 		for _, d := range part {
-			if err := f.prove(ctx, d.At); err != nil {
+			head, err := f.prove(ctx, d.At)
+			if err != nil {
 				return &mail.Error{Op: "remove", Scope: mail.ScopeRun, Err: &Unproven{Folder: f.Path, ID: d.ID, Err: err}}
 			}
 			ids = append(ids, d.ID)
+			proofs[d.ID] = source.Proof{Text: d.At.Digest, Header: head}
+		}
+		if p, ok := remover.(source.Prover); ok {
+			p.Expect(proofs)
 		}
 		if err := f.letGo(ctx, remover, ids); err != nil {
 			return err
@@ -78,22 +84,27 @@ func (f *folder) remove(ctx context.Context, remover source.Remover, due []catal
 	return nil
 }
 
-// prove reads a stored copy and compares its digest.
-func (r *run) prove(ctx context.Context, at catalog.Stored) error {
+// prove reads a stored copy and compares its digest. It returns that of its
+// header.
+func (r *run) prove(ctx context.Context, at catalog.Stored) (head mail.Digest, err error) {
 	body, err := r.read(ctx, at)
 	if err != nil {
-		return err
+		return head, err
 	}
 	defer body.Close()
 	h := sha256.New()
+	start, err := io.ReadAll(io.TeeReader(io.LimitReader(body, mail.MostHeader), h))
+	if err != nil {
+		return head, err
+	}
 	if _, err := io.Copy(h, body); err != nil {
-		return err
+		return head, err
 	}
 	var got mail.Digest
 	if h.Sum(got[:0]); got != at.Digest {
-		return fmt.Errorf("its digest is %v, stored was %v", got, at.Digest)
+		return head, fmt.Errorf("its digest is %v, stored was %v", got, at.Digest)
 	}
-	return nil
+	return sha256.Sum256(mail.Header(start)), nil
 }
 
 // letGo has messages removed. What the source confirmed is noted even when it

@@ -344,13 +344,10 @@ func (t *taker) close() error {
 	return t.header()
 }
 
-// mostHeader is how much of a header is looked at for hints.
-const mostHeader = 1 << 20
-
 func (t *taker) header() error {
 	head := t.mem
 	if t.file != nil {
-		head = make([]byte, min(t.text, mostHeader))
+		head = make([]byte, min(t.text, mail.MostHeader))
 		if _, err := t.file.ReadAt(head, 0); err != nil {
 			return trouble(err)
 		}
@@ -363,14 +360,7 @@ func (t *taker) header() error {
 // the header, Message-ID, and the sender of the envelope. They find
 // candidates and fill the separator line of an mbox; they never decide.
 func Describe(w *sink.Want, text []byte) {
-	text = text[:min(len(text), mostHeader)]
-	end := len(text)
-	if len(text) > 0 && text[0] == '\n' {
-		end = 0
-	} else if i := bytes.Index(text, []byte("\n\n")); i >= 0 {
-		end = i + 1
-	}
-	head := text[:end]
+	head := mail.Header(text)
 	w.Head = sha256.Sum256(head)
 	var from string
 	for len(head) > 0 {

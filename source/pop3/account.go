@@ -23,9 +23,10 @@ type account struct {
 	closed chan struct{}
 
 	mu      sync.Mutex
-	kept    *session // that of Folders, for Open; whoever has the token may take it
-	refused error    // the password: never tried again (row J5)
-	listed  *listing // the last one that the core has seen
+	kept    *session                   // that of Folders, for Open; whoever has the token may take it
+	refused error                      // the password: never tried again (row J5)
+	listed  *listing                   // the last one that the core has seen
+	proofs  map[source.ID]source.Proof // what the core expects of those to be deleted
 	notes
 }
 

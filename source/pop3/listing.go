@@ -183,6 +183,14 @@ func (l *listing) has(uid string) bool {
 	return ok
 }
 
+// window is how many small questions may be under way.
+func window(c *pop3conn.Conn) int {
+	if c.Pipelining() {
+		return 32
+	}
+	return 1
+}
+
 // identify looks at the headers of messages that share a unique-id, once in
 // a session. Without TOP they have no identity.
 func (l *listing) identify(ctx context.Context, c *pop3conn.Conn) error {
@@ -198,10 +206,7 @@ func (l *listing) identify(ctx context.Context, c *pop3conn.Conn) error {
 	}
 	b := c.Bodies(ctx)
 	defer b.End()
-	window := 1
-	if c.Pipelining() {
-		window = 32
-	}
+	window := window(c)
 	counts := map[source.ID]int{}
 	for len(ask) > 0 || b.Open() > 0 {
 		if n := min(window-b.Open(), len(ask)); n > 0 {

@@ -2,8 +2,10 @@ package pop3
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -36,12 +38,12 @@ func (a *account) Remove(ctx context.Context, path mail.Path, ids []source.ID) (
 	defer a.release()
 	a.dismiss()
 	a.mu.Lock()
-	seen := a.listed
+	seen, proofs := a.listed, a.proofs
 	a.mu.Unlock()
 	if seen == nil {
 		return nil, refuse(errors.New("nothing was listed in this run, so nothing is known well enough to be deleted"))
 	}
-	r := remover{a: a, seen: seen}
+	r := remover{a: a, seen: seen, proofs: proofs}
 	for left := slices.Clone(ids); len(left) > 0; {
 		left, err = r.session(ctx, left)
 		if err != nil {
@@ -52,14 +54,24 @@ func (a *account) Remove(ctx context.Context, path mail.Path, ids []source.ID) (
 	return r.gone, err
 }
 
+// Expect implements source.Prover.
+func (a *account) Expect(proofs map[source.ID]source.Proof) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.proofs = proofs
+}
+
+var _ source.Prover = (*account)(nil)
+
 // A remover deletes in one session after the other.
 type remover struct {
-	a    *account
-	seen *listing // what the core has seen
-	gone []source.ID
-	kept int   // messages that are not what was seen
-	no   int   // messages that the server did not want to delete
-	why  error // what it said to the first
+	a      *account
+	seen   *listing // what the core has seen
+	proofs map[source.ID]source.Proof
+	gone   []source.ID
+	kept   int   // messages that are not what was seen
+	no     int   // messages that the server did not want to delete
+	why    error // what it said to the first
 }
 
 // A condemned message, as this session knows it.
@@ -102,6 +114,9 @@ func (r *remover) session(ctx context.Context, ids []source.ID) (left []source.I
 			r.kept++
 		}
 	}
+	if due, err = r.compare(ctx, s, due); err != nil {
+		return ids, err
+	}
 	if len(due) == 0 {
 		// The answer is of no interest: nothing was marked.
 		s.Quit(ctx)
@@ -126,6 +141,133 @@ func (r *remover) find(l *listing, id source.ID) (at uint32, ok, listed bool) {
 		return 0, false, true
 	}
 	return 0, false, l.has(uid)
+}
+
+// compare leaves out what is another message than was committed, though its
+// unique-id and its size are the same: a server may deal a unique-id out again.
+// The header tells; where there is no TOP, or the header is not the same, the
+// whole message does.
+func (r *remover) compare(ctx context.Context, s *session, due []condemned) (same []condemned, err error) {
+	var doubt []condemned
+	for _, d := range due {
+		if _, expected := r.proofs[d.id]; expected {
+			doubt = append(doubt, d)
+		} else {
+			same = append(same, d)
+		}
+	}
+	b := s.Bodies(ctx)
+	defer b.End()
+	for _, look := range []struct {
+		ask  func(numbers ...int) error
+		is   func(condemned, io.Reader) (bool, error)
+		skip bool
+	}{
+		{b.AskTop, r.hasHeader, !s.Has("TOP")},
+		{b.Ask, r.hasText, false},
+	} {
+		if look.skip || len(doubt) == 0 {
+			continue
+		}
+		proven, rest, err := r.look(b, window(s.Conn), doubt, look.ask, look.is)
+		if err != nil {
+			return nil, err
+		}
+		same, doubt = append(same, proven...), rest
+	}
+	r.kept += len(doubt)
+	return same, nil
+}
+
+// look asks for something of each message and sorts them by whether it is as
+// expected.
+func (r *remover) look(b *pop3conn.Bodies, window int, due []condemned, ask func(...int) error, is func(condemned, io.Reader) (bool, error)) (same, other []condemned, err error) {
+	by := map[int]condemned{}
+	var numbers []int
+	for _, d := range due {
+		by[d.number] = d
+		numbers = append(numbers, d.number)
+	}
+	for len(numbers) > 0 || b.Open() > 0 {
+		if n := min(window-b.Open(), len(numbers)); n > 0 {
+			if err := ask(numbers[:n]...); err != nil {
+				return nil, nil, err
+			}
+			numbers = numbers[n:]
+		}
+		a, err := b.Next()
+		if err != nil {
+			return nil, nil, err
+		}
+		d, ok := by[a.Number], false
+		if a.Err == nil {
+			if ok, err = is(d, a.Body); err != nil {
+				return nil, nil, err
+			}
+		}
+		if ok {
+			same = append(same, d)
+		} else {
+			other = append(other, d)
+		}
+	}
+	return same, other, nil
+}
+
+// hasHeader reads what TOP gives and compares the header.
+func (r *remover) hasHeader(d condemned, body io.Reader) (bool, error) {
+	raw, err := io.ReadAll(io.LimitReader(body, mail.MostHeader))
+	if err == nil {
+		_, err = io.Copy(io.Discard, body)
+	}
+	if err != nil {
+		return false, err
+	}
+	var f mail.Folder
+	text, _, mixed := f.Append(nil, raw)
+	if mixed != nil {
+		return false, nil
+	}
+	text, _ = f.Close(text)
+	return sha256.Sum256(mail.Header(text)) == r.proofs[d.id].Header, nil
+}
+
+// hasText reads a whole message and compares its text form, or, where its line
+// ends are too mixed for one, what was received.
+func (r *remover) hasText(d condemned, body io.Reader) (bool, error) {
+	var f mail.Folder
+	folded, kept := sha256.New(), sha256.New()
+	var mixed error
+	var text []byte
+	last := byte('\n')
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := body.Read(buf)
+		if n > 0 {
+			kept.Write(buf[:n])
+			last = buf[n-1]
+			if mixed == nil {
+				text, _, mixed = f.Append(text[:0], buf[:n])
+				folded.Write(text)
+			}
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	sum := folded
+	if mixed == nil {
+		text, _ = f.Close(text[:0])
+		folded.Write(text)
+	} else {
+		if sum = kept; last != '\n' {
+			kept.Write([]byte{'\n'})
+		}
+	}
+	return mail.Digest(sum.Sum(nil)) == r.proofs[d.id].Text, nil
 }
 
 // delete marks messages and ends the session. They are gone when the server
