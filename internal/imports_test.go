@@ -37,11 +37,15 @@ var arrows = map[string][]string{
 	"internal/mboxrd":      {"internal/mail", "github.com/emersion/go-mbox"},
 	"internal/spool":       {"internal/mail", "sink"},
 
-	"source":      {"internal/mail", "internal/location"},
-	"sink":        {"internal/mail", "internal/location"},
-	"source/imap": {"source", "internal/mail", "internal/location", "internal/netconn", "internal/imapconn", "internal/utf7"},
-	"source/pop3": {"source", "internal/mail", "internal/location", "internal/netconn", "internal/pop3conn"},
-	"sink/mbox":   {"sink", "internal/mail", "internal/location", "internal/durable", "internal/foldername", "internal/mboxrd"},
+	"source":       {"internal/mail", "internal/location"},
+	"sink":         {"internal/mail", "internal/location"},
+	"source/local": {"source", "internal/mail", "internal/location", "internal/foldername", "internal/utf7"},
+	"source/imap":  {"source", "internal/mail", "internal/location", "internal/netconn", "internal/imapconn", "internal/utf7"},
+	"source/pop3":  {"source", "internal/mail", "internal/location", "internal/netconn", "internal/pop3conn"},
+	"source/mbox": {"source", "source/local", "internal/mail", "internal/location", "internal/mboxrd",
+		"github.com/klauspost/compress/zstd"},
+	"source/maildir": {"source", "source/local", "internal/mail", "internal/location", "internal/foldername", "internal/maildirname"},
+	"sink/mbox":      {"sink", "internal/mail", "internal/location", "internal/durable", "internal/foldername", "internal/mboxrd"},
 	"sink/maildir": {"sink", "internal/mail", "internal/location", "internal/durable", "internal/foldername",
 		"internal/maildirname"},
 
@@ -60,7 +64,8 @@ var arrows = map[string][]string{
 	"source/sourcetest": {"internal/...", "source", "github.com/google/go-cmp/..."},
 	"sink/sinktest":     {"internal/...", "sink", "github.com/google/go-cmp/..."},
 
-	"cmd/mailhaul": {"internal/...", "source", "source/imap", "source/pop3", "sink", "sink/mbox", "sink/maildir",
+	"cmd/mailhaul": {"internal/...", "source", "source/imap", "source/pop3", "source/mbox",
+		"source/maildir", "source/eml", "sink", "sink/mbox", "sink/maildir",
 		"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/schollz/progressbar/v3", "github.com/rivo/uniseg", "golang.org/x/term"},
 }
 
@@ -77,6 +82,7 @@ var guests = map[string][]string{
 	"github.com/emersion/go-sasl":    {"internal/imapconn", "internal/pop3conn"},
 	"github.com/knadh/go-pop3":       {"internal/pop3conn"},
 	"golang.org/x/sys":               {"internal/durable"},
+	"github.com/klauspost/compress":  {"source/mbox"},
 }
 
 const module = "mailhaul"

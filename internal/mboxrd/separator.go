@@ -60,3 +60,8 @@ func weekday(w string) bool {
 	}
 	return false
 }
+
+// Separator takes a separator line apart, without its end, for readers of
+// other dialects. It reports false for a line without a date in one of the
+// forms that mail programs write.
+func Separator(line []byte) (sender string, date time.Time, ok bool) { return parseSeparator(line) }
