@@ -12,9 +12,17 @@ import (
 	"mailhaul/internal/secret"
 )
 
-// secret finds the password for a location: from a file or a command where
-// these are given, from the environment, or from the terminal.
+// secret finds the password for a location. Whatever a server says of it later
+// is not passed on.
 func (a *app) secret(ctx context.Context, l location.Location) (string, error) {
+	password, err := a.password(ctx, l)
+	mail.Conceal(password)
+	return password, err
+}
+
+// password takes it from a file or a command where these are given, from the
+// environment, or from the terminal.
+func (a *app) password(ctx context.Context, l location.Location) (string, error) {
 	switch {
 	case a.passwordFile != "" && a.passwordCommand != "":
 		return "", location.Wrong("give one of them", "--password-file and --password-command")

@@ -2,7 +2,9 @@ package mail
 
 import (
 	"errors"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -51,10 +53,43 @@ func Temporary(err error) bool {
 // never worth a second try in the same run.
 var ErrLogin = errors.New("login refused")
 
+// concealed are secrets that Clean does not let through: servers have been
+// seen to repeat what they were given. It is the one thing that this package
+// remembers, because Clean is the one gate that all text from elsewhere passes.
+var concealed struct {
+	sync.RWMutex
+	all []string
+}
+
+// Conceal makes Clean put "..." in place of a secret. One of a few letters is
+// not concealed: it would be found in words where it is not meant.
+func Conceal(secret string) {
+	const fewest = 6
+	if len(secret) < fewest {
+		return
+	}
+	concealed.Lock()
+	defer concealed.Unlock()
+	if !slices.Contains(concealed.all, secret) {
+		concealed.all = append(concealed.all, secret)
+	}
+}
+
+func conceal(s string) string {
+	concealed.RLock()
+	defer concealed.RUnlock()
+	for _, secret := range concealed.all {
+		s = strings.ReplaceAll(s, secret, "...")
+	}
+	return s
+}
+
 // Clean makes text that came from elsewhere (a server, a message, a folder
 // name) fit for a terminal and a log: control characters, bidirectional
-// overrides and invalid UTF-8 are escaped, and it ends after 512 characters.
+// overrides and invalid UTF-8 are escaped, it ends after 512 characters, and
+// secrets that were concealed are left out.
 func Clean(s string) string {
+	s = conceal(s)
 	const most = 512
 	plain := true
 	for i := 0; i < len(s); i++ {

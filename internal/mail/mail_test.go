@@ -43,3 +43,11 @@ func FuzzClean(f *testing.F) {
 		}
 	})
 }
+
+func TestConceal(t *testing.T) {
+	Conceal("s3cret-word")
+	Conceal("pw")
+	if got := Clean("no: s3cret-word is wrong, pw"); got != "no: ... is wrong, pw" {
+		t.Errorf("got %q", got)
+	}
+}
