@@ -138,22 +138,39 @@ func (c *Catalog) Finish(ctx context.Context, b *Box, to source.Cursor) error {
 }
 
 // Gone notes what a listing has lacked. What stands there in the archive stays,
-// and is free for a new location of the same content to stand on.
-func (c *Catalog) Gone(ctx context.Context, b *Box, ids []source.ID) error {
+// and is free for a new location of the same content to stand on. It returns
+// those that an earlier run had asked the source to remove, without hearing
+// that it did: now that is certain.
+func (c *Catalog) Gone(ctx context.Context, b *Box, ids []source.ID) (removed []source.ID, err error) {
 	if len(ids) == 0 {
-		return nil
+		return nil, nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.trouble("folder "+mail.Clean(string(b.Path)), c.transact(func() error {
+	var lines []byte
+	err = c.transact(func() error {
 		for _, id := range ids {
 			num, text := key(id)
-			if err := c.do("UPDATE location SET gone=1 WHERE epoch=? AND num=? AND id=?", b.epoch, num, text); err != nil {
+			var asked int64
+			err := c.row("SELECT removed FROM location WHERE epoch=? AND num=? AND id=?", []any{b.epoch, num, text}, &asked)
+			if err != nil && !errors.Is(err, sql.ErrNoRows) {
+				return err
+			}
+			if asked < 0 {
+				removed = append(removed, id)
+				lines = appendLine(lines, removedLine(b, id, -asked))
+			}
+			if err := c.do("UPDATE location SET gone=1, removed=abs(removed) WHERE epoch=? AND num=? AND id=?", b.epoch, num, text); err != nil {
 				return err
 			}
 		}
-		return nil
-	}))
+		return c.announce(len(lines))
+	})
+	if err != nil {
+		return nil, c.trouble("folder "+mail.Clean(string(b.Path)), err)
+	}
+	c.manifest.append(lines)
+	return removed, nil
 }
 
 // Forget drops the cursor of b, so that the next run lists everything.

@@ -143,7 +143,10 @@ func TestCompare(t *testing.T) {
 			t.Errorf("%+v, %v, %v", known, gone, err)
 		}
 	}
-	if err := errors.Join(c.Gone(t.Context(), b, []source.ID{"1"}), c.Finish(t.Context(), b, "cursor")); err != nil {
+	if removed, err := c.Gone(t.Context(), b, []source.ID{"1"}); err != nil || len(removed) > 0 {
+		t.Fatal(removed, err)
+	}
+	if err := c.Finish(t.Context(), b, "cursor"); err != nil {
 		t.Fatal(err)
 	}
 	if n, _ := c.Live(t.Context(), b); n != 3 {

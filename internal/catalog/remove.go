@@ -63,9 +63,7 @@ func (c *Catalog) markRemoved(b *Box, ids []source.ID, at int64, gone bool) erro
 				return err
 			}
 			if gone {
-				l := lineFor(b, string(id))
-				l.Removed = time.Unix(at, 0).UTC().Format(time.RFC3339)
-				lines = appendLine(lines, l)
+				lines = appendLine(lines, removedLine(b, id, at))
 			}
 		}
 		return c.announce(len(lines))
@@ -75,6 +73,12 @@ func (c *Catalog) markRemoved(b *Box, ids []source.ID, at int64, gone bool) erro
 	}
 	c.manifest.append(lines)
 	return nil
+}
+
+func removedLine(b *Box, id source.ID, at int64) Line {
+	l := lineFor(b, string(id))
+	l.Removed = time.Unix(at, 0).UTC().Format(time.RFC3339)
+	return l
 }
 
 // Clock compares now with the times of earlier runs. Reason says why ages

@@ -90,8 +90,9 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 	if _, ok := src.(source.Remover); !ok && j.Remove.Yes {
 		return report, location.Wrong("only POP3 accounts can be emptied after a backup", "--delete-after: %s: this kind of source deletes nothing", from.Scheme)
 	}
+	var listed []source.Folder
 	if cat == nil {
-		if _, err := src.Folders(ctx); err != nil {
+		if listed, err = src.Folders(ctx); err != nil {
 			return report, Blame(from, err)
 		}
 		if cat, err = r.admit(ctx, home, from, j); err != nil {
@@ -100,7 +101,7 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 		defer func() { err = errors.Join(err, cat.Close()) }()
 	}
 	p := &pipeline.Pipeline{
-		Source: src, Sink: to, Catalog: cat, Account: Account(from),
+		Source: src, Sink: to, Catalog: cat, Account: Account(from), Listed: listed,
 		Spool:   spool.New(home.StateDir(), spool.Budget),
 		Options: pipeline.Options{Folders: filter.choose, Dedup: dedup, MaxSize: j.MaxSize, Remove: j.Remove, Sleep: r.Sleep},
 		Observe: r.Observe,

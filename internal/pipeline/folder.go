@@ -481,9 +481,11 @@ func (t *try) plan() {
 // once more, alone; only what a look at the folder lacks too has vanished.
 func (t *try) fetch(ctx context.Context) error {
 	if !t.mbox.Listing().Partial {
-		if err := t.Catalog.Gone(ctx, t.box, t.gone); err != nil {
+		removed, err := t.Catalog.Gone(ctx, t.box, t.gone)
+		if err != nil {
 			return err
 		}
+		t.tellRemoved(removed)
 		t.gone = t.gone[:0]
 	} else {
 		// The listing may have to be done again in full.

@@ -39,7 +39,8 @@ type Pipeline struct {
 	Sink    sink.Sink
 	Catalog *catalog.Catalog
 	Spool   *spool.Spool
-	Account string // the source's name in the catalog
+	Account string          // the source's name in the catalog
+	Listed  []source.Folder // of the source, where they were listed just now; nil: not yet
 	Options Options
 	Observe func(Event) // called often and from several goroutines; may be nil
 }
@@ -202,7 +203,11 @@ func (r *run) transfer(ctx context.Context) error {
 	if err := r.checkArchive(ctx); err != nil {
 		return err
 	}
-	list, err := r.list(ctx)
+	list, err := r.Listed, error(nil)
+	if list == nil {
+		// No second try here: who asks for the first thing can ask again.
+		list, err = r.Source.Folders(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -220,14 +225,6 @@ func (r *run) transfer(ctx context.Context) error {
 		}
 	}
 	return errors.Join(err, r.reconcile(ctx))
-}
-
-func (r *run) list(ctx context.Context) (list []source.Folder, err error) {
-	err = r.retry(ctx, "", func() (bool, error) {
-		list, err = r.Source.Folders(ctx)
-		return false, err
-	})
-	return list, err
 }
 
 // choose applies the filter and gives every folder a place in the archive

@@ -121,13 +121,18 @@ func (f *folder) letGo(ctx context.Context, remover source.Remover, ids []source
 	if len(gone) > 0 {
 		err = errors.Join(err, f.Catalog.Removed(after, f.box, gone, f.Options.Now()), f.Catalog.Forget(after, f.box))
 	}
+	f.tellRemoved(gone)
+	return err
+}
+
+// tellRemoved counts what the source has removed.
+func (f *folder) tellRemoved(gone []source.ID) {
 	f.mu.Lock()
 	f.Removed += int64(len(gone))
 	f.mu.Unlock()
 	for _, id := range gone {
 		f.observe(Event{Kind: Removed, Folder: f.Path, ID: id, Count: 1})
 	}
-	return err
 }
 
 // TooMany is returned when more would be removed than a slip should cost.
