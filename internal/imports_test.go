@@ -45,6 +45,7 @@ var arrows = map[string][]string{
 	"source/mbox": {"source", "source/local", "internal/mail", "internal/location", "internal/mboxrd",
 		"github.com/klauspost/compress/zstd"},
 	"source/maildir": {"source", "source/local", "internal/mail", "internal/location", "internal/foldername", "internal/maildirname"},
+	"source/eml":     {"source", "source/local", "internal/mail", "internal/location"},
 	"sink/mbox":      {"sink", "internal/mail", "internal/location", "internal/durable", "internal/foldername", "internal/mboxrd"},
 	"sink/maildir": {"sink", "internal/mail", "internal/location", "internal/durable", "internal/foldername",
 		"internal/maildirname"},
