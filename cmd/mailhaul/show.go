@@ -144,7 +144,9 @@ func (s *show) event(e pipeline.Event) {
 		s.say("warning: %s: %s are not in the archive any more (deleted or changed by another program); fetching them again if the server still has them",
 			mail.Clean(string(e.Folder)), plural(e.Count, "message"))
 	case pipeline.Note:
-		s.say("warning: %s", mail.Clean(e.Err.Error()))
+		if !s.app.quiet || e.Count == 0 { // once a month is enough for cron
+			s.say("warning: %s", mail.Clean(e.Err.Error()))
+		}
 	case pipeline.Recovered:
 		if !s.app.quiet && e.Count > 0 {
 			s.say("%s: %s of an earlier run that was cut short are whole", mail.Clean(string(e.Folder)), plural(e.Count, "message"))

@@ -78,7 +78,7 @@ func (a *app) showVerified(dir string, r *verify.Result) {
 		a.warn("%s: %s at %s: %s%s", mail.Clean(string(p.Folder)), p.SHA256[:16], mail.Clean(string(p.Place)), p.Kind, detail)
 	}
 	if len(r.Problems) > 0 {
-		a.hint("run the backup again: what is missing is fetched again if the server still has it")
+		a.hint("run the backup again: what is missing is fetched again if the server still has it; take damaged files out of the archive first")
 	}
 	if a.json {
 		json.NewEncoder(a.out).Encode(struct {

@@ -13,6 +13,7 @@ package catalog
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
 	"errors"
@@ -448,6 +449,24 @@ func (c *Catalog) Admit(ctx context.Context, account string, add bool) error {
 		return fmt.Errorf("%s: %w: it holds %s, not %s", c.home.Dir, ErrOtherAccount, strings.Join(names, " and "), account)
 	}
 	return c.trouble("accounts", c.do("INSERT INTO account(name) VALUES(?)", account))
+}
+
+// Told reports whether a note was made within the last month, and remembers
+// that it is made now.
+func (c *Catalog) Told(ctx context.Context, note string, at time.Time) (bool, error) {
+	const month = 30 * 24 * 3600
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sum := sha256.Sum256([]byte(note))
+	key := "note " + hex.EncodeToString(sum[:8])
+	v, err := c.meta(key)
+	if err != nil {
+		return false, c.trouble("note", err)
+	}
+	if last, _ := strconv.ParseInt(v, 10, 64); v != "" && at.Unix()-last < month && at.Unix() >= last {
+		return true, nil
+	}
+	return false, c.trouble("note", c.setMeta(key, strconv.FormatInt(at.Unix(), 10)))
 }
 
 // StartRun opens the row of a run. Locations committed from now on carry its

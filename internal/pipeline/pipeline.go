@@ -194,6 +194,21 @@ func (r *run) note(folder mail.Path, format string, args ...any) {
 	}
 }
 
+// remark says what a source has to tell. Much of it is so in every run: the
+// event counts whether it was told before.
+func (r *run) remark(ctx context.Context, text string) error {
+	told, err := r.Catalog.Told(context.WithoutCancel(ctx), text, r.Options.Now())
+	r.mu.Lock()
+	r.report.Notes = append(r.report.Notes, text)
+	r.mu.Unlock()
+	e := Event{Kind: Note, Err: errors.New(text)}
+	if told {
+		e.Count = 1
+	}
+	r.observe(e)
+	return err
+}
+
 // transfer is the run itself: put right what an earlier run left, look
 // whether the archive is as we left it, then bring over what is new.
 func (r *run) transfer(ctx context.Context) error {
@@ -221,7 +236,7 @@ func (r *run) transfer(ctx context.Context) error {
 	}
 	if n, ok := r.Source.(source.Noter); ok {
 		for _, text := range n.Notes() {
-			r.note("", "%s", mail.Clean(text))
+			err = errors.Join(err, r.remark(ctx, mail.Clean(text)))
 		}
 	}
 	return errors.Join(err, r.reconcile(ctx))

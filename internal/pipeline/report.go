@@ -33,7 +33,7 @@ const (
 	Removed   Kind = "removed"   // deleted at the source, after the copy was read back
 	Recovered Kind = "recovered" // Count messages of a run that died were found whole
 	Missing   Kind = "missing"   // Count messages are not in the archive's folder any more
-	Note      Kind = "note"      // worth saying; Err is the text
+	Note      Kind = "note"      // worth saying; Err is the text; Count is 1 if it was said within the last month
 	Folded    Kind = "folder"    // Folder is done; Count messages were listed
 )
 
