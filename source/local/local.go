@@ -207,7 +207,7 @@ func Refuse(l location.Location) (fs.FileInfo, error) {
 	case err != nil:
 		return nil, &mail.Error{Op: "open", Scope: mail.ScopeAccount, Err: err}
 	case fi.IsDir() && Archive(l.Path):
-		return nil, location.Wrong("this source reads the files of other programs; restoring from an archive is not part of it",
+		return nil, location.Wrong("only files of other programs can be read as yet; restoring from an archive comes later",
 			"%s is an archive of mailhaul", mail.Clean(l.Path))
 	}
 	return fi, nil

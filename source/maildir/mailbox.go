@@ -30,6 +30,8 @@ type mailbox struct {
 
 	listing source.Listing
 	files   map[source.ID]string // below root; nil before the first look
+	looked  string               // the times of the directories then
+	looks   int                  // for what was missing
 }
 
 // Epoch is the same for ever: unique parts are not given twice.
@@ -147,7 +149,7 @@ func (m *mailbox) look(ctx context.Context) ([]name, error) {
 		if err != nil {
 			return nil, err
 		}
-		if before == after || try == 2 {
+		if m.looked = after; before == after || try == 2 {
 			break
 		}
 	}
@@ -219,6 +221,8 @@ func (m *mailbox) names(ctx context.Context, sub string, all []name) ([]name, er
 	}
 }
 
+const mostLooks = 100
+
 // find tells where a message is now. Another program may have given it other
 // flags, and so another name; then all names are read again.
 func (m *mailbox) find(ctx context.Context, id source.ID) (string, fs.FileInfo, error) {
@@ -233,6 +237,12 @@ func (m *mailbox) find(ctx context.Context, id source.ID) (string, fs.FileInfo, 
 		if try == 1 {
 			return "", nil, fs.ErrNotExist
 		}
+		// Clocks are coarse, so a look is worth more than what they say; but
+		// not for each of a million that were deleted at once.
+		if now, err := m.times(); err == nil && now == m.looked && m.looks > mostLooks {
+			return "", nil, fs.ErrNotExist
+		}
+		m.looks++
 		if _, err := m.look(ctx); err != nil {
 			return "", nil, err
 		}

@@ -125,13 +125,13 @@ func (w *walk) top() error {
 	if isMaildir(w.root, ".") {
 		w.add(mail.Inbox, ".")
 	}
+	layout := w.a.layout
 	for _, e := range es {
-		name := e.Name()
-		if w.a.layout == auto && name[0] == '.' && e.IsDir() && isMaildir(w.root, name) {
-			w.a.layout = dotted
+		if name := e.Name(); layout == auto && name[0] == '.' && e.IsDir() && isMaildir(w.root, name) {
+			layout = dotted
 		}
 	}
-	if w.a.layout != dotted {
+	if layout != dotted {
 		return w.below(es, ".", nil)
 	}
 	aside := 0

@@ -160,7 +160,7 @@ func TestTree(t *testing.T) {
 		got = append(got, string(f.Path))
 	}
 	slices.Sort(got)
-	want := []string{"Apple", "Entwürfe", "INBOX", "Inbox/Empty", "Inbox/Work", "Lists", "Lists.mbox.gz", "Lists/Go", "a:b", "empty"}
+	want := []string{"Apple", "Entwürfe", "INBOX", "INBOX/Empty", "INBOX/Work", "Lists", "Lists.mbox.gz", "Lists/Go", "a:b", "empty"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

@@ -211,8 +211,8 @@ func hasIndex(es []fs.DirEntry, name string) bool {
 // its own.
 func (w *walk) add(at string, parts []string) {
 	p := local.Path(parts)
-	if strings.EqualFold(string(p), "inbox") {
-		p = mail.Inbox
+	if strings.EqualFold(parts[0], "inbox") { // Thunderbird has Inbox and Inbox.sbd
+		p = local.Path(append([]string{"INBOX"}, parts[1:]...))
 	}
 	for n := 0; w.taken[p]; n++ {
 		last := path.Base(at)
