@@ -20,14 +20,14 @@ const (
 	undoAll                // mboxrd: one of ">From ", ">>From " and so on was
 )
 
-// Rules say how a file is to be read.
+// rules say how a file is to be read.
 type rules struct {
-	strict bool             // a separator has a date in a form that is known
-	quote  quoting          //
+	strict bool // a separator has a date in a form that is known
+	quote  quoting
 	fits   func(int64) bool // a message may end there; nil: Content-Length means nothing
 }
 
-// Sights are what a scanner has come by.
+// sights are what a scanner has come by.
 type sights struct {
 	marks    int64 // lines with ">" before "From "
 	unquoted int64 // lines "From " within messages
