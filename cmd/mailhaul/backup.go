@@ -17,8 +17,8 @@ Brings every message of FROM that is not in the archive TO yet, with flags,
 keywords, internal date and folder tree. FROM is an account
 (imaps://USER@HOST, imap://USER@HOST), one folder of it and what lies below
 (imaps://USER@HOST/Work), or the inbox that POP3 shows, without flags and dates
-(pop3s://USER@HOST, pop3://USER@HOST); TO is a directory: mbox:PATH or
-maildir:PATH.
+(pop3s://USER@HOST, pop3://USER@HOST), or files of other programs (mbox:PATH,
+maildir:PATH, eml:PATH); TO is a directory: mbox:PATH or maildir:PATH.
 
 The server is not changed, not even what is read and unread, unless by
 --delete-after. Nothing is ever deleted from the archive: what disappears from

@@ -8,7 +8,10 @@ import (
 	"mailhaul/sink/maildir"
 	"mailhaul/sink/mbox"
 	"mailhaul/source"
+	"mailhaul/source/eml"
 	"mailhaul/source/imap"
+	maildirtree "mailhaul/source/maildir"
+	mboxfile "mailhaul/source/mbox"
 	"mailhaul/source/pop3"
 )
 
@@ -19,6 +22,9 @@ func plugins() (*source.Registry, *sink.Registry) {
 	for _, s := range slices.Concat(imap.Schemes(), pop3.Schemes()) {
 		sources.Register(s)
 	}
+	sources.Register(mboxfile.Scheme())
+	sources.Register(maildirtree.Scheme())
+	sources.Register(eml.Scheme())
 	sinks.Register(mbox.Scheme())
 	sinks.Register(maildir.Scheme())
 	return &sources, &sinks

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -130,7 +131,11 @@ func (a *app) usage() string {
 		names = append(names, s.Names...)
 	}
 	for _, s := range sinks.Schemes() {
-		names = append(names, s.Names...)
+		for _, n := range s.Names {
+			if !slices.Contains(names, n) {
+				names = append(names, n)
+			}
+		}
 	}
 	return fmt.Sprintf(usage, strings.Join(names, ", "))
 }
@@ -147,12 +152,18 @@ func (a *app) help(root *cobra.Command) *cobra.Command {
 			}
 			sources, sinks := plugins()
 			topic := strings.TrimSuffix(args[0], ":")
-			if s, ok := sources.Lookup(topic); ok {
-				printScheme(a.out, s.Form, s.Help, s.Options)
-				return nil
+			from, isSource := sources.Lookup(topic)
+			if isSource {
+				printScheme(a.out, "From "+from.Form, from.Help, from.Options)
 			}
-			if s, ok := sinks.Lookup(topic); ok {
-				printScheme(a.out, s.Form, s.Help, s.Options)
+			to, isSink := sinks.Lookup(topic)
+			if isSource && isSink {
+				fmt.Fprintln(a.out)
+			}
+			if isSink {
+				printScheme(a.out, "To "+to.Form, to.Help, to.Options)
+			}
+			if isSource || isSink {
 				return nil
 			}
 			if c, rest, err := root.Find(args); err == nil && c != root && len(rest) == 0 {

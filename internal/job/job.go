@@ -64,6 +64,9 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 	if err != nil {
 		return report, err
 	}
+	if err := apart(from, home.Dir); err != nil {
+		return report, err
+	}
 	dedup, err := dedupOf(j.Dedup, to, home)
 	if err != nil {
 		return report, err
@@ -139,10 +142,30 @@ func (r *Runner) admit(ctx context.Context, home catalog.Home, from location.Loc
 // host. It is the same with and without TLS.
 func Account(l location.Location) string {
 	if l.Host == "" {
-		return l.Scheme + ":" + l.Path
+		return l.Scheme + ":" + absolute(l.Path)
 	}
 	family := strings.TrimSuffix(l.Scheme, "s")
 	return family + ":" + l.User + "@" + strings.ToLower(l.Hostname())
+}
+
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
+}
+
+// apart refuses an archive within the files that it is made of, and files
+// within their archive: a run would read what it writes.
+func apart(from location.Location, archive string) error {
+	if from.Host != "" {
+		return nil
+	}
+	a, b := absolute(from.Path)+string(filepath.Separator), absolute(archive)+string(filepath.Separator)
+	if strings.HasPrefix(a, b) || strings.HasPrefix(b, a) {
+		return location.Wrong("choose a directory outside of it", "%s and %s lie within each other", from.Path, archive)
+	}
+	return nil
 }
 
 // Home finds out where the archive of a sink is.
