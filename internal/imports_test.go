@@ -23,12 +23,13 @@ import (
 // Place are types of sink, so spool knows sink but needs nothing of durable
 // (its files have no names); foldername is its own package because two sinks
 // need it, and the pipeline to see which names a file system takes for the
-// same; verify and job stand between pipeline and cmd; x/sys is behind
+// same; durable knows mail, for what a full or broken disk means to a run is
+// said once for all sinks; verify and job stand between pipeline and cmd; x/sys is behind
 // durable's system calls alone.
 var arrows = map[string][]string{
 	"internal/mail":        {},
 	"internal/location":    {},
-	"internal/durable":     {"golang.org/x/sys/..."},
+	"internal/durable":     {"internal/mail", "golang.org/x/sys/..."},
 	"internal/netconn":     {},
 	"internal/secret":      {},
 	"internal/foldername":  {"internal/mail", "golang.org/x/text/..."},

@@ -1,10 +1,13 @@
 package durable
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
+
+	"mailhaul/internal/mail"
 )
 
 // Full reports whether err means that there is no room left: ENOSPC or EDQUOT.
@@ -56,4 +59,18 @@ func bytesOf(n int64) string {
 		return fmt.Sprintf("%d KiB", n>>10)
 	}
 	return fmt.Sprintf("%d bytes", n)
+}
+
+// Fail says how far err reaches: as told, or to the whole run where nothing
+// more could be written to this place. An error that says so itself, and the
+// end of a context, stay as they are.
+func Fail(op string, scope mail.Scope, err error) error {
+	var known *mail.Error
+	if err == nil || errors.As(err, &known) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if why := Trouble(err); why != "" {
+		return &mail.Error{Op: op, Scope: mail.ScopeRun, Err: fmt.Errorf("%s: %w", why, err)}
+	}
+	return &mail.Error{Op: op, Scope: scope, Err: err}
 }

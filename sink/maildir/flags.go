@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 
+	"mailhaul/internal/durable"
 	"mailhaul/internal/mail"
 	"mailhaul/internal/maildirname"
 	"mailhaul/sink"
@@ -16,11 +17,11 @@ func (f *folder) SetFlags(ctx context.Context, at []sink.Place, flags []mail.Fla
 	f.hasWords = f.hasWords && f.marked // Dovecot may have added some
 	for _, set := range flags {
 		if err := f.learn(set); err != nil {
-			return fail("flag", mail.ScopeFolder, err)
+			return durable.Fail("flag", mail.ScopeFolder, err)
 		}
 	}
 	if err := f.tell(); err != nil {
-		return fail("flag", mail.ScopeRun, err)
+		return durable.Fail("flag", mail.ScopeRun, err)
 	}
 	for i, p := range at {
 		err := ctx.Err()
@@ -28,10 +29,10 @@ func (f *folder) SetFlags(ctx context.Context, at []sink.Place, flags []mail.Fla
 			err = f.setFlags(string(p), flags[i])
 		}
 		if err != nil {
-			return fail("flag", mail.ScopeFolder, err)
+			return durable.Fail("flag", mail.ScopeFolder, err)
 		}
 	}
-	return fail("flag", mail.ScopeRun, f.syncNames())
+	return durable.Fail("flag", mail.ScopeRun, f.syncNames())
 }
 
 func (f *folder) setFlags(unique string, flags mail.Flags) error {
@@ -82,10 +83,10 @@ func (f *folder) Remove(ctx context.Context, at []sink.Place) error {
 			err = f.store.dir.Remove(file)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fail("remove", mail.ScopeFolder, err)
+			return durable.Fail("remove", mail.ScopeFolder, err)
 		}
 		f.touched[0] = f.touched[0] || file[:3] == "cur"
 		f.touched[1] = f.touched[1] || file[:3] == "new"
 	}
-	return fail("remove", mail.ScopeRun, f.syncNames())
+	return durable.Fail("remove", mail.ScopeRun, f.syncNames())
 }

@@ -72,7 +72,7 @@ func (f *folder) State(context.Context) (sink.State, error) {
 		case errors.Is(err, fs.ErrNotExist):
 			state += " -"
 		case err != nil:
-			return "", fail("state", mail.ScopeFolder, err)
+			return "", durable.Fail("state", mail.ScopeFolder, err)
 		default:
 			state += fmt.Sprintf(" %d", fi.ModTime().UnixNano())
 		}
@@ -84,7 +84,7 @@ func (f *folder) State(context.Context) (sink.State, error) {
 func (f *folder) Mark(ctx context.Context) (sink.Mark, error) {
 	f.drop()
 	if err := f.store.check(true); err != nil {
-		return "", fail("mark", mail.ScopeFolder, err)
+		return "", durable.Fail("mark", mail.ScopeFolder, err)
 	}
 	f.marked = true
 	return "-", ctx.Err()
@@ -111,7 +111,7 @@ func (f *folder) ready(ctx context.Context) error {
 	case f.failed != nil:
 		return f.failed
 	case !f.marked:
-		return fail("put", mail.ScopeRun, errNoMark)
+		return durable.Fail("put", mail.ScopeRun, errNoMark)
 	}
 	return ctx.Err()
 }
@@ -196,7 +196,7 @@ func (f *folder) refuse(err error) {
 // give ends the batch, if there is an error: Recover must follow.
 func (f *folder) give(err error) error {
 	if err != nil {
-		f.failed = fail("put", mail.ScopeRun, err)
+		f.failed = durable.Fail("put", mail.ScopeRun, err)
 	}
 	return f.failed
 }
@@ -336,7 +336,7 @@ func (f *folder) settle() error {
 // names, and then the names are synced.
 func (f *folder) Sync(ctx context.Context) ([]sink.Result, error) {
 	if !f.marked {
-		return nil, fail("sync", mail.ScopeRun, errNoMark)
+		return nil, durable.Fail("sync", mail.ScopeRun, errNoMark)
 	}
 	err := f.failed
 	if err == nil {
@@ -346,7 +346,7 @@ func (f *folder) Sync(ctx context.Context) ([]sink.Result, error) {
 	f.drop()
 	if err != nil {
 		f.store.forget()
-		return nil, fail("sync", mail.ScopeRun, err)
+		return nil, durable.Fail("sync", mail.ScopeRun, err)
 	}
 	return results, nil
 }

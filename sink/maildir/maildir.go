@@ -21,7 +21,6 @@ package maildir
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -105,12 +104,12 @@ func (s *Sink) Home() (dir, state string) {
 func (s *Sink) Open(ctx context.Context, p mail.Path, create bool) (sink.Folder, error) {
 	st, err := s.acquire(p, create)
 	if err != nil {
-		return nil, fail("open", mail.ScopeFolder, err)
+		return nil, durable.Fail("open", mail.ScopeFolder, err)
 	}
 	f := &folder{sink: s, store: st}
 	if err := st.check(create); err != nil {
 		f.Close()
-		return nil, fail("open", mail.ScopeFolder, err)
+		return nil, durable.Fail("open", mail.ScopeFolder, err)
 	}
 	return f, ctx.Err()
 }
@@ -155,7 +154,7 @@ func (s *Sink) acquire(p mail.Path, create bool) (*store, error) {
 	}
 	root, err := s.open(create)
 	if err != nil {
-		return nil, fail("open", mail.ScopeRun, err)
+		return nil, durable.Fail("open", mail.ScopeRun, err)
 	}
 	if create {
 		if err := s.make(name); err != nil {
@@ -209,7 +208,7 @@ func (s *Sink) Folders(ctx context.Context) ([]mail.Path, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fail("list", mail.ScopeRun, err)
+		return nil, durable.Fail("list", mail.ScopeRun, err)
 	}
 	var all []mail.Path
 	if s.opt.Dotted {
@@ -218,7 +217,7 @@ func (s *Sink) Folders(ctx context.Context) ([]mail.Path, error) {
 		all, err = nested(ctx, root, nil)
 	}
 	if err != nil {
-		return nil, fail("list", mail.ScopeRun, err)
+		return nil, durable.Fail("list", mail.ScopeRun, err)
 	}
 	slices.Sort(all)
 	return all, nil
@@ -278,17 +277,4 @@ func (s *Sink) Close() error {
 	err := s.root.Close()
 	s.root = nil
 	return err
-}
-
-// fail says how far err reaches: as told, or to the whole run where nothing
-// more could be written to this place.
-func fail(op string, scope mail.Scope, err error) error {
-	var known *mail.Error
-	if err == nil || errors.As(err, &known) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	if why := durable.Trouble(err); why != "" {
-		return &mail.Error{Op: op, Scope: mail.ScopeRun, Err: fmt.Errorf("%s: %w", why, err)}
-	}
-	return &mail.Error{Op: op, Scope: scope, Err: err}
 }

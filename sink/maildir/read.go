@@ -11,6 +11,7 @@ import (
 	"iter"
 	"os"
 
+	"mailhaul/internal/durable"
 	"mailhaul/internal/mail"
 	"mailhaul/internal/maildirname"
 	"mailhaul/sink"
@@ -20,7 +21,7 @@ import (
 func (f *folder) Read(ctx context.Context, at sink.Place) (io.ReadCloser, error) {
 	body, _, err := f.store.open(string(at))
 	if err != nil {
-		return nil, fail("read", mail.ScopeMessage, err)
+		return nil, durable.Fail("read", mail.ScopeMessage, err)
 	}
 	return &text{f: body}, ctx.Err()
 }
@@ -152,7 +153,7 @@ func (f *folder) Scan(ctx context.Context, full bool) iter.Seq2[sink.Found, erro
 			})
 		}
 		if err != nil && err != errStop {
-			yield(sink.Found{}, fail("scan", mail.ScopeFolder, err))
+			yield(sink.Found{}, durable.Fail("scan", mail.ScopeFolder, err))
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"mailhaul/internal/durable"
 	"mailhaul/internal/mail"
 	"mailhaul/sink"
 )
@@ -21,7 +22,7 @@ func (f *folder) Recover(ctx context.Context, _ sink.Mark, want []sink.Want) ([]
 	f.drop()
 	f.store.forget()
 	if err := f.store.check(true); err != nil {
-		return nil, fail("recover", mail.ScopeFolder, err)
+		return nil, durable.Fail("recover", mail.ScopeFolder, err)
 	}
 	places := make([]sink.Place, len(want))
 	read := newDigester()
@@ -31,16 +32,16 @@ func (f *folder) Recover(ctx context.Context, _ sink.Mark, want []sink.Want) ([]
 			places[i], err = f.recover(read, w)
 		}
 		if err != nil {
-			return nil, fail("recover", mail.ScopeFolder, err)
+			return nil, durable.Fail("recover", mail.ScopeFolder, err)
 		}
 	}
 	// The process that gave the names may have died before it synced them.
 	f.touched = [2]bool{true, true}
 	if err := f.syncNames(); err != nil {
-		return nil, fail("recover", mail.ScopeRun, err)
+		return nil, durable.Fail("recover", mail.ScopeRun, err)
 	}
 	if err := f.sweep(); err != nil {
-		return nil, fail("recover", mail.ScopeRun, err)
+		return nil, durable.Fail("recover", mail.ScopeRun, err)
 	}
 	return places, nil
 }

@@ -85,17 +85,17 @@ func (f *folder) reader() (*os.File, error) {
 func (f *folder) State(context.Context) (sink.State, error) {
 	r, err := f.reader()
 	if err != nil {
-		return "", fail("state", mail.ScopeFolder, err)
+		return "", durable.Fail("state", mail.ScopeFolder, err)
 	}
 	fi, err := r.Stat()
 	if err != nil {
-		return "", fail("state", mail.ScopeFolder, err)
+		return "", durable.Fail("state", mail.ScopeFolder, err)
 	}
 	var end [64]byte
 	size := fi.Size()
 	n, err := r.ReadAt(end[:min(size, int64(len(end)))], size-min(size, int64(len(end))))
 	if err != nil && err != io.EOF {
-		return "", fail("state", mail.ScopeFolder, err)
+		return "", durable.Fail("state", mail.ScopeFolder, err)
 	}
 	sum := sha256.Sum256(end[:n])
 	return sink.State(fmt.Sprintf("%d %d %d %s", durable.Inode(fi), size, fi.ModTime().UnixNano(), hex.EncodeToString(sum[:8]))), nil
@@ -105,11 +105,11 @@ func (f *folder) State(context.Context) (sink.State, error) {
 func (f *folder) Mark(ctx context.Context) (sink.Mark, error) {
 	size, err := f.lock(ctx)
 	if err != nil {
-		return "", fail("mark", mail.ScopeFolder, err)
+		return "", durable.Fail("mark", mail.ScopeFolder, err)
 	}
 	if f.gap, err = gap(f.w, size); err != nil {
 		f.unlock()
-		return "", fail("mark", mail.ScopeFolder, err)
+		return "", durable.Fail("mark", mail.ScopeFolder, err)
 	}
 	f.tail.begin(f.w, size)
 	f.put = mboxrd.NewWriter(&f.tail)
@@ -145,7 +145,7 @@ func (f *folder) Put(ctx context.Context, m *sink.Message) error {
 	case f.failed != nil:
 		return f.failed
 	case f.w == nil:
-		return fail("put", mail.ScopeRun, errNoMark)
+		return durable.Fail("put", mail.ScopeRun, errNoMark)
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}
@@ -200,14 +200,14 @@ var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return 
 
 // give ends the batch: Recover must follow.
 func (f *folder) give(err error) error {
-	f.failed = fail("put", mail.ScopeRun, err)
+	f.failed = durable.Fail("put", mail.ScopeRun, err)
 	return f.failed
 }
 
 // Sync implements sink.Folder.
 func (f *folder) Sync(ctx context.Context) ([]sink.Result, error) {
 	if f.w == nil {
-		return nil, fail("sync", mail.ScopeRun, errNoMark)
+		return nil, durable.Fail("sync", mail.ScopeRun, errNoMark)
 	}
 	defer f.unlock()
 	if f.failed != nil {

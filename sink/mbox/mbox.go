@@ -19,7 +19,6 @@ package mbox
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -110,16 +109,16 @@ func (s *Sink) Open(ctx context.Context, p mail.Path, create bool) (sink.Folder,
 	}
 	root, err := s.open(create)
 	if err != nil {
-		return nil, fail("open", mail.ScopeRun, err)
+		return nil, durable.Fail("open", mail.ScopeRun, err)
 	}
 	f := &folder{sink: s, root: root, name: path.Join(parts...) + extension}
 	if create {
 		if err := f.make(); err != nil {
-			return nil, fail("open", mail.ScopeFolder, err)
+			return nil, durable.Fail("open", mail.ScopeFolder, err)
 		}
 	}
 	if _, err := f.reader(); err != nil {
-		return nil, fail("open", mail.ScopeFolder, err)
+		return nil, durable.Fail("open", mail.ScopeFolder, err)
 	}
 	f.sweep()
 	return f, ctx.Err()
@@ -151,7 +150,7 @@ func (s *Sink) Folders(ctx context.Context) ([]mail.Path, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fail("list", mail.ScopeRun, err)
+		return nil, durable.Fail("list", mail.ScopeRun, err)
 	}
 	var all []mail.Path
 	var walk func(dir []string) error
@@ -176,7 +175,7 @@ func (s *Sink) Folders(ctx context.Context) ([]mail.Path, error) {
 		return ctx.Err()
 	}
 	if err := walk(nil); err != nil {
-		return nil, fail("list", mail.ScopeRun, err)
+		return nil, durable.Fail("list", mail.ScopeRun, err)
 	}
 	slices.Sort(all)
 	return all, nil
@@ -192,17 +191,4 @@ func (s *Sink) Close() error {
 	err := s.root.Close()
 	s.root = nil
 	return err
-}
-
-// fail says how far err reaches: as told, or to the whole run where nothing
-// more could be written to this place.
-func fail(op string, scope mail.Scope, err error) error {
-	var known *mail.Error
-	if err == nil || errors.As(err, &known) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	if why := durable.Trouble(err); why != "" {
-		return &mail.Error{Op: op, Scope: mail.ScopeRun, Err: fmt.Errorf("%s: %w", why, err)}
-	}
-	return &mail.Error{Op: op, Scope: scope, Err: err}
 }

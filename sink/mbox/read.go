@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"mailhaul/internal/durable"
 	"mailhaul/internal/mail"
 	"mailhaul/internal/mboxrd"
 	"mailhaul/sink"
@@ -19,7 +20,7 @@ import (
 func (f *folder) Read(ctx context.Context, at sink.Place) (io.ReadCloser, error) {
 	r, err := f.reader()
 	if err != nil {
-		return nil, fail("read", mail.ScopeFolder, err)
+		return nil, durable.Fail("read", mail.ScopeFolder, err)
 	}
 	o, l, _ := strings.Cut(string(at), "+")
 	offset, err := strconv.ParseInt(o, 10, 64)
@@ -35,7 +36,7 @@ func (f *folder) Read(ctx context.Context, at sink.Place) (io.ReadCloser, error)
 		return nil, f.gone(at, err)
 	}
 	if err != nil {
-		return nil, fail("read", mail.ScopeMessage, err)
+		return nil, durable.Fail("read", mail.ScopeMessage, err)
 	}
 	return io.NopCloser(rec.Text()), ctx.Err()
 }
@@ -58,7 +59,7 @@ func (f *folder) Scan(ctx context.Context, full bool) iter.Seq2[sink.Found, erro
 			}
 		}
 		if err != nil && err != errStop {
-			yield(sink.Found{}, fail("scan", mail.ScopeFolder, err))
+			yield(sink.Found{}, durable.Fail("scan", mail.ScopeFolder, err))
 		}
 	}
 }

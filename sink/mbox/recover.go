@@ -38,7 +38,7 @@ func (f *folder) Recover(ctx context.Context, mark sink.Mark, want []sink.Want) 
 		err = ctx.Err()
 	}
 	if err != nil {
-		return nil, fail("recover", mail.ScopeFolder, err)
+		return nil, durable.Fail("recover", mail.ScopeFolder, err)
 	}
 	from, err := f.start(mark, size)
 	if err != nil {
@@ -46,21 +46,21 @@ func (f *folder) Recover(ctx context.Context, mark sink.Mark, want []sink.Want) 
 	}
 	places, end, err := f.match(ctx, from, size, mark != "", want)
 	if err != nil {
-		return nil, fail("recover", mail.ScopeFolder, err)
+		return nil, durable.Fail("recover", mail.ScopeFolder, err)
 	}
 	if end < size {
 		if err := f.setAside(end, size); err != nil {
-			return nil, fail("recover", mail.ScopeRun, err)
+			return nil, durable.Fail("recover", mail.ScopeRun, err)
 		}
 	}
 	if mark != "" {
 		if err := f.w.Rewrite(from, end); err != nil {
-			return nil, fail("recover", mail.ScopeRun, err)
+			return nil, durable.Fail("recover", mail.ScopeRun, err)
 		}
 	}
 	if from < size {
 		if err := f.w.Sync(); err != nil {
-			return nil, fail("recover", mail.ScopeRun, err)
+			return nil, durable.Fail("recover", mail.ScopeRun, err)
 		}
 	}
 	return places, nil
