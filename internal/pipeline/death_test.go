@@ -147,11 +147,16 @@ func (a *archive) lies() (map[mail.Digest]int, int) {
 // message is on the server or whole in the archive; the next run completes it,
 // and one more changes nothing.
 func TestDeathWithDeletion(t *testing.T) {
+	atEveryStep(t, deletionDeath)
+}
+
+// atEveryStep lets a run die at step 1, 2, 3 ... until one lives, in each format.
+func atEveryStep(t *testing.T, death func(t *testing.T, format string, n int) (lived bool)) {
 	for _, format := range formats {
 		t.Run(format, func(t *testing.T) {
 			t.Parallel()
 			n := 1
-			for ; !deletionDeath(t, format, n); n++ {
+			for ; !death(t, format, n); n++ {
 				if t.Failed() {
 					t.Fatalf("failed at step %d", n)
 				}
@@ -212,21 +217,7 @@ func deletionDeath(t *testing.T, format string, n int) (lived bool) {
 // TestDeath does the same for IMAP, where nothing is deleted: after each death
 // the next run brings exactly what is missing, and one more changes nothing.
 func TestDeath(t *testing.T) {
-	for _, format := range formats {
-		t.Run(format, func(t *testing.T) {
-			t.Parallel()
-			n := 1
-			for ; !imapDeath(t, format, n); n++ {
-				if t.Failed() {
-					t.Fatalf("failed at step %d", n)
-				}
-			}
-			t.Logf("%d points of death", n-1)
-			if n < 40 {
-				t.Errorf("only %d steps were counted", n-1)
-			}
-		})
-	}
+	atEveryStep(t, imapDeath)
 }
 
 func imapDeath(t *testing.T, format string, n int) (lived bool) {
