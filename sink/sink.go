@@ -33,6 +33,14 @@ type Local interface {
 	Home() (dir, state string)
 }
 
+// A Remote is a Sink elsewhere. What the catalog remembers of it lies in the
+// user's state directory, under a name made of its identity.
+type Remote interface {
+	// Identity names the destination in a word, the same in every run:
+	// "imap:ann@mail.example.org".
+	Identity() string
+}
+
 // A Folder takes messages in batches: one Mark, any number of Put and Link,
 // one Sync. After a batch that did not reach its commit, in this process or in
 // one that died, Recover says what became of it. It is used by one goroutine

@@ -120,6 +120,23 @@ type Message struct {
 	Body io.Reader
 }
 
+// A Describer is a Mailbox that can tell more of a message than its entry,
+// for less than its body: what a comparison needs. Messages that are gone are
+// left out; the order is any.
+type Describer interface {
+	Describe(ctx context.Context, entries []Entry) iter.Seq2[Description, error]
+}
+
+// A Description is what can be said of a message without comparing it byte by
+// byte.
+type Description struct {
+	ID        ID
+	Size      int64       // in octets, as stored there
+	MessageID string      // as it stands in the header, without blanks around it; empty when there is none
+	Head      mail.Digest // of the header's text form
+	Digest    mail.Digest // of the whole text form; zero when the bytes are not at hand
+}
+
 // A Remover is a Source that can delete. It opens a session of its own, is
 // called only for messages that were committed, read back and found equal, and
 // returns those whose removal the server has confirmed (POP3: after the answer

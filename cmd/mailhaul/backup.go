@@ -83,9 +83,7 @@ func (a *app) backup() *cobra.Command {
 // transfer runs a job and shows it.
 func (a *app) transfer(c *cobra.Command, j job.Job) error {
 	show := a.show()
-	sources, sinks := plugins()
-	runner := &job.Runner{Sources: sources, Sinks: sinks, Env: a.env(), Doing: "mailhaul " + c.Name() + " " + j.From, Observe: show.event, Sleep: pause}
-	report, err := runner.Run(c.Context(), j)
+	report, err := a.runner("mailhaul "+c.Name()+" "+j.From, show.event).Run(c.Context(), j)
 	show.end()
 	code := outcome(report)
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -18,8 +20,10 @@ import (
 
 	"mailhaul/internal/catalog"
 	"mailhaul/internal/durable"
+	"mailhaul/internal/job"
 	"mailhaul/internal/location"
 	"mailhaul/internal/mail"
+	"mailhaul/internal/pipeline"
 )
 
 // Exit codes are promises: scripts tell causes apart by them.
@@ -259,6 +263,31 @@ func (a *app) outputFlags(f *pflag.FlagSet) {
 func (a *app) env() location.Env {
 	home, _ := os.UserHomeDir()
 	return location.Env{Log: slog.New(logger{w: a.err}), Secret: a.secret, AllowCleartext: a.cleartext, Home: home}
+}
+
+// stateDir is where programs keep what they remember for a user (XDG Base
+// Directory Specification; on other systems what is usual there). It is empty
+// where there is no home.
+func (a *app) stateDir() string {
+	if dir := a.getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "mailhaul")
+	}
+	home, err := os.UserHomeDir()
+	switch {
+	case err != nil:
+		return ""
+	case runtime.GOOS == "darwin":
+		return filepath.Join(home, "Library", "Application Support", "mailhaul")
+	case runtime.GOOS == "windows":
+		return filepath.Join(home, "AppData", "Local", "mailhaul")
+	}
+	return filepath.Join(home, ".local", "state", "mailhaul")
+}
+
+// runner is what a job of this call runs with.
+func (a *app) runner(doing string, observe func(pipeline.Event)) *job.Runner {
+	sources, sinks := plugins()
+	return &job.Runner{Sources: sources, Sinks: sinks, Env: a.env(), State: a.stateDir(), Doing: doing, Observe: observe, Sleep: pause}
 }
 
 // withOptions adds those of -o to the location, of several, whose scheme

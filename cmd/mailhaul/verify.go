@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"mailhaul/internal/job"
 	"mailhaul/internal/mail"
 	"mailhaul/internal/pipeline"
 	"mailhaul/internal/verify"
@@ -37,9 +36,7 @@ func (a *app) verify() *cobra.Command {
 
 func (a *app) check(c *cobra.Command, name string) error {
 	ctx := c.Context()
-	sources, sinks := plugins()
-	runner := &job.Runner{Sources: sources, Sinks: sinks, Env: a.env(), Doing: "mailhaul verify"}
-	s, cat, err := runner.Archive(ctx, name)
+	s, cat, err := a.runner("mailhaul verify", nil).Archive(ctx, name)
 	if err != nil {
 		return err
 	}

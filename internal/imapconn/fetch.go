@@ -25,6 +25,8 @@ type Item struct {
 	GmailID  uint64   // X-GM-MSGID
 	Labels   []string // X-GM-LABELS, decoded
 	HasLabel bool
+	Head     []byte // BODY[HEADER] or some fields of it, valid during the call
+	HasHead  bool
 
 	body bodyKind
 	text []byte // a body that came as a quoted string
@@ -164,6 +166,11 @@ func (c *Conn) items(it *Item, behind bool) (body int64, more bool, err error) {
 			it.HasLabel = true
 			err = c.labels(it)
 		default:
+			if bytes.HasPrefix(w, []byte("BODY[HEADER")) {
+				it.HasHead = true
+				it.Head, _, err = s.text()
+				break
+			}
 			if behind && !isItem(w) {
 				return 0, false, s.wrong("no item behind a body")
 			}

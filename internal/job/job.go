@@ -8,6 +8,8 @@ package job
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -40,6 +42,7 @@ type Runner struct {
 	Sources *source.Registry
 	Sinks   *sink.Registry
 	Env     location.Env
+	State   string // directory for the catalogs of destinations elsewhere; empty: there is none
 	Doing   string // what a second run is told that the archive is locked for
 	Observe func(pipeline.Event)
 	Sleep   func(context.Context, time.Duration) error // between tries; nil: a timer
@@ -60,7 +63,7 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 		return report, err
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
-	home, err := Home(j.To, r.Env, r.Sinks, to)
+	home, err := r.home(j.To, to)
 	if err != nil {
 		return report, err
 	}
@@ -168,18 +171,27 @@ func apart(from location.Location, archive string) error {
 	return nil
 }
 
-// Home finds out where the archive of a sink is.
-func Home(raw string, env location.Env, sinks *sink.Registry, s sink.Sink) (catalog.Home, error) {
-	l, _, err := sinks.Check(raw, env.Home)
+// home finds out where the archive of a sink is, or, for one elsewhere, where
+// its catalog lies.
+func (r *Runner) home(raw string, s sink.Sink) (catalog.Home, error) {
+	l, _, err := r.Sinks.Check(raw, r.Env.Home)
 	if err != nil {
 		return catalog.Home{}, err
 	}
-	local, ok := s.(sink.Local)
-	if !ok {
-		return catalog.Home{}, location.Wrong("", "%s: not a place for an archive", l)
-	}
 	h := catalog.Home{Format: l.Scheme}
-	h.Dir, h.State = local.Home()
+	switch s := s.(type) {
+	case sink.Local:
+		h.Dir, h.State = s.Home()
+	case sink.Remote:
+		if r.State == "" {
+			return h, location.Wrong("set HOME or XDG_STATE_HOME", "%s: there is no directory to remember in what was brought there", l)
+		}
+		h.Dir, h.State = filepath.Join(r.State, remoteName(s.Identity())), ".mailhaul"
+		h.Format = strings.TrimSuffix(l.Scheme, "s") // with and without TLS it is the same place
+		return h, nil
+	default:
+		return h, location.Wrong("", "%s: not a place for an archive", l)
+	}
 	var layout []string
 	for _, o := range []string{"layout", "status"} { // options that decide what the bytes look like
 		if v := l.Option.Get(o); v != "" && v != "no" && v != "nested" {
@@ -188,6 +200,19 @@ func Home(raw string, env location.Env, sinks *sink.Registry, s sink.Sink) (cata
 	}
 	h.Layout = strings.Join(layout, "&")
 	return h, nil
+}
+
+// remoteName is an identity as the name of a directory: readable, and unique by
+// what stands at its end.
+func remoteName(identity string) string {
+	sum := sha256.Sum256([]byte(identity))
+	readable := strings.Map(func(c rune) rune {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("@.-", c) {
+			return c
+		}
+		return '_'
+	}, identity)
+	return readable[:min(len(readable), 80)] + "-" + hex.EncodeToString(sum[:4])
 }
 
 // Archive opens an archive that is there, whatever its format, by the name of
