@@ -14,6 +14,8 @@ type token struct {
 	text   string
 	list   []token
 	isList bool
+
+	literal bool
 }
 
 // words are the texts of a list, in capitals.
@@ -30,8 +32,8 @@ func (t token) words() []string {
 
 var errSyntax = errors.New("syntax error")
 
-// longest is how much of a command is read; clients of ours send no mail.
-const longest = 1 << 20
+// longest is how much of a command is read, with the messages in it.
+const longest = 64 << 20
 
 // readCommand reads a command with its literals, asking for them with more.
 func readCommand(r *bufio.Reader, more func() error) (string, error) {
@@ -104,6 +106,7 @@ func tokenList(s string, inList bool) (all []token, rest string, err error) {
 		case '"':
 			t.text, s, err = quoted(s[1:])
 		case '{':
+			t.literal = true
 			t.text, s, err = braced(s)
 		default:
 			t.text, s = atom(s)

@@ -25,6 +25,8 @@ type dialogue struct {
 	box     *box // open; a pointer to what the folder was when it was opened
 	name    string
 	view    []*seen // by sequence number
+
+	readOnly bool
 }
 
 // seen is a message as this client knows it.
@@ -103,6 +105,9 @@ func (d *dialogue) greet() {
 // caps are what may be used now.
 func (d *dialogue) caps() string {
 	all := slices.Clone(d.m.caps())
+	if n := d.m.Keeper.Limit; n > 0 && !d.m.has("APPENDLIMIT") {
+		all = append(all, fmt.Sprintf("APPENDLIMIT=%d", n))
+	}
 	if d.m.TLS != nil && !d.secure && !d.in {
 		all = append(all, "STARTTLS")
 		if !d.m.Cleartext {
@@ -124,6 +129,9 @@ func (d *dialogue) command(line string) bool {
 	d.m.note(&c)
 	status := ""
 	if r := d.m.fault(c); r != nil {
+		if r.Late && d.do(c, args) == hangup {
+			return false
+		}
 		d.w.WriteString(r.Before)
 		if r.Stall || r.Reset || r.End {
 			if r.Status != "" {
@@ -226,6 +234,8 @@ func (d *dialogue) do(c Command, raw string) string {
 		return "OK done"
 	case "FETCH", "UID FETCH":
 		return d.fetch(args, c.Verb == "UID FETCH")
+	case "UID STORE":
+		return d.change(args)
 	case "SEARCH", "UID SEARCH":
 		return d.search(c.Tag, args, c.Verb == "UID SEARCH")
 	}
@@ -239,7 +249,7 @@ func (d *dialogue) doIn(c Command, args []token) (status string, known bool) {
 		if !d.m.has("NAMESPACE") {
 			return "BAD unknown", true
 		}
-		d.printf("* NAMESPACE ((\"\" %s)) NIL NIL\r\n", d.m.delim())
+		d.printf("* NAMESPACE ((%s %s)) NIL NIL\r\n", quote(d.m.Prefix), d.m.delim())
 		return "OK done", true
 	case "ENABLE":
 		return d.enable(args), true
@@ -249,6 +259,14 @@ func (d *dialogue) doIn(c Command, args []token) (status string, known bool) {
 		return d.status(args), true
 	case "SELECT", "EXAMINE":
 		return d.examine(args, c.Verb), true
+	case "CREATE":
+		return d.create(args), true
+	case "SUBSCRIBE":
+		return d.subscribe(args), true
+	case "APPEND":
+		return d.appends(args), true
+	case "GETQUOTAROOT":
+		return d.quota(args), true
 	}
 	return "", false
 }

@@ -21,6 +21,7 @@ type Reply struct {
 	End    bool   // then close the connection
 	Reset  bool   // then reset it
 	Stall  bool   // then say nothing more until the client leaves
+	Late   bool   // all this only after the command was done: its own answer is lost
 }
 
 // Bend adds bends.
@@ -54,6 +55,7 @@ type Cut struct {
 	How   How
 	Conn  int // only this connection, counted from 1; 0: whichever it falls on
 	Every bool
+	Heard int64 // instead: when the server has read so many bytes of all clients since the last Reset
 	left  int64
 }
 
@@ -75,6 +77,10 @@ func Bye(n int, text string) Fault {
 
 // Silent never answers the first times commands of a verb.
 func Silent(verb string, times int) Fault { return first(times, verb, &Reply{Stall: true}) }
+
+// Lose does the first times commands of a verb and closes the connection
+// instead of answering.
+func Lose(verb string, times int) Fault { return first(times, verb, &Reply{Late: true, End: true}) }
 
 // Hangup closes the connection at the first times commands of a verb.
 func Hangup(verb string, times int) Fault { return first(times, verb, &Reply{End: true}) }

@@ -125,6 +125,11 @@ func (d *dialogue) counts(b *box, items []string) string {
 			n = b.modseq
 		case item == "SIZE" && d.m.has("STATUS=SIZE"):
 			n = b.size()
+		case item == "APPENDLIMIT" && d.m.has("APPENDLIMIT"):
+			n = "NIL"
+			if d.m.Keeper.Limit > 0 {
+				n = d.m.Keeper.Limit
+			}
 		case item == "MAILBOXID" && d.m.has("OBJECTID"):
 			n = "(" + b.id + ")"
 		default:
@@ -153,7 +158,7 @@ func (b *box) size() int64 {
 	return n
 }
 
-// examine opens a folder, always for reading only.
+// examine opens a folder; with SELECT flags may be changed.
 func (d *dialogue) examine(args []token, verb string) string {
 	if len(args) == 0 {
 		return "BAD folder"
@@ -173,7 +178,12 @@ func (d *dialogue) examine(args []token, verb string) string {
 		d.view = append(d.view, &seen{s, s.modseq})
 	}
 	d.printf("* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft)\r\n")
-	d.printf("* OK [PERMANENTFLAGS ()] for reading only\r\n")
+	d.readOnly = verb == "EXAMINE"
+	if d.readOnly {
+		d.printf("* OK [PERMANENTFLAGS ()] for reading only\r\n")
+	} else {
+		d.printf("* OK [PERMANENTFLAGS (%s)] these last\r\n", d.m.permanent())
+	}
 	d.printf("* %d EXISTS\r\n* 0 RECENT\r\n", len(d.view))
 	d.printf("* OK [UIDVALIDITY %d] valid\r\n* OK [UIDNEXT %d] next\r\n", b.validity, b.next)
 	if d.m.has("CONDSTORE") {
@@ -187,7 +197,10 @@ func (d *dialogue) examine(args []token, verb string) string {
 			return status
 		}
 	}
-	return "OK [READ-ONLY] " + verb + " done"
+	if d.readOnly {
+		return "OK [READ-ONLY] " + verb + " done"
+	}
+	return "OK [READ-WRITE] " + verb + " done"
 }
 
 // resync does the parameters of SELECT (RFC 7162, sections 3.1.8 and 3.2.5);

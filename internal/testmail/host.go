@@ -18,6 +18,7 @@ type host struct {
 	bodies    int
 	bodyBytes int64
 	sent      int64
+	heard     int64
 	conns     map[net.Conn]bool
 	opened    int
 	closed    bool
@@ -165,11 +166,34 @@ func (h *host) Sent() int64 {
 	return h.sent
 }
 
+// Heard is how many bytes came from clients since the last Reset.
+func (h *host) Heard() int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.heard
+}
+
+// heed counts n bytes that a client has sent, and tells how many of them the
+// server still gets to see, and whether the connection breaks then.
+func (h *host) heed(w *wire, n int) (int, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	before := h.heard
+	h.heard += int64(n)
+	c := h.cut
+	if c == nil || c.Heard == 0 || h.heard < c.Heard {
+		return n, false
+	}
+	h.heard = c.Heard
+	w.how, h.cut = c.How, nil
+	return int(c.Heard - before), true
+}
+
 // Reset forgets commands and counts; faults stay.
 func (h *host) Reset() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.commands, h.bodies, h.bodyBytes, h.sent = nil, 0, 0, 0
+	h.commands, h.bodies, h.bodyBytes, h.sent, h.heard = nil, 0, 0, 0, 0
 }
 
 func (h *host) note(c *Command) {
@@ -213,7 +237,7 @@ func (h *host) allow(w *wire, p []byte) ([]byte, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c := h.cut
-	if c == nil || c.Conn > 0 && c.Conn != w.number {
+	if c == nil || c.Heard > 0 || c.Conn > 0 && c.Conn != w.number {
 		h.sent += int64(len(p))
 		return p, false
 	}

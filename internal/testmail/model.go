@@ -33,12 +33,17 @@ type Model struct {
 	Full           string      // what the next one hears: "* BYE ..." at once, or "NO ..." at login
 	Window         int         // bytes of one write, with Pause before each; 0: all
 	Pause          time.Duration
+	Keeper         Keeper // how it takes what is brought
+	Strict         bool   // APPEND with a flag that does not last is BAD
+	Prefix         string // of the personal namespace, such as "INBOX."
 
 	host   // its lock guards what follows
 	boxes  []*box
 	modseq uint64
 	ids    int
 	bends  []Bend
+
+	subscribed []string
 }
 
 // DefaultCaps is what a modern server offers.

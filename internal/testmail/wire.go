@@ -50,6 +50,17 @@ func (w *wire) Write(p []byte) (int, error) {
 	return done, nil
 }
 
+// Read counts what a client has said, and ends where a Cut is to fall into
+// that.
+func (w *wire) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	n, cut := w.h.heed(w, n)
+	if cut {
+		return n, errCut
+	}
+	return n, err
+}
+
 // finish ends the connection in the way that was asked for.
 func (w *wire) finish(how How) {
 	tcp, isTCP := w.Conn.(*net.TCPConn)
