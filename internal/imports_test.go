@@ -41,7 +41,7 @@ var arrows = map[string][]string{
 	"source":       {"internal/mail", "internal/location"},
 	"sink":         {"internal/mail", "internal/location"},
 	"source/local": {"source", "internal/mail", "internal/location", "internal/foldername", "internal/utf7"},
-	"source/imap":  {"source", "internal/mail", "internal/location", "internal/netconn", "internal/imapconn", "internal/utf7"},
+	"source/imap":  {"source", "internal/mail", "internal/location", "internal/netconn", "internal/imapconn"},
 	"source/pop3":  {"source", "internal/mail", "internal/location", "internal/netconn", "internal/pop3conn"},
 	"source/mbox": {"source", "source/local", "internal/mail", "internal/location", "internal/mboxrd",
 		"github.com/klauspost/compress/zstd"},
@@ -51,7 +51,7 @@ var arrows = map[string][]string{
 	"sink/maildir": {"sink", "internal/mail", "internal/location", "internal/durable", "internal/foldername",
 		"internal/maildirname"},
 
-	"internal/imapconn": {"internal/mail", "internal/netconn", "internal/secret", "internal/utf7",
+	"internal/imapconn": {"internal/mail", "internal/location", "internal/netconn", "internal/secret", "internal/utf7",
 		"github.com/emersion/go-imap/v2/...", "github.com/emersion/go-sasl"},
 	"internal/pop3conn": {"internal/mail", "internal/netconn", "internal/secret",
 		"github.com/knadh/go-pop3", "github.com/emersion/go-sasl"},

@@ -110,6 +110,10 @@ func (c *Conn) heard(s *Status) {
 		if c.box.opening {
 			c.box.ModSeq = 0
 		}
+	case "PERMANENTFLAGS":
+		if c.box.opening {
+			c.box.Lasting = strings.Join(strings.Fields(strings.Trim(s.Arg, "() ")), " ")
+		}
 	case "MAILBOXID":
 		if c.box.opening {
 			c.box.ID = strings.Trim(s.Arg, "() ")
@@ -160,6 +164,12 @@ func (c *Conn) send(parts ...string) (tag string, err error) {
 	return tag, nil
 }
 
+// A tagged is the answer to a command of ours.
+type tagged struct {
+	tag    string
+	status Status
+}
+
 // goAhead waits for the server's "+". Any answer instead is a refusal.
 func (c *Conn) goAhead(tag string) (refused, err error) {
 	for {
@@ -170,11 +180,19 @@ func (c *Conn) goAhead(tag string) (refused, err error) {
 		if len(line) > 0 && line[0] == '+' {
 			return nil, nil
 		}
-		if rest, ok := bytes.CutPrefix(line, []byte(tag+" ")); ok {
-			if s, ok := parseStatus(rest); ok {
+		if word, rest, ok := bytes.Cut(line, []byte(" ")); ok && len(word) > 1 && word[0] == 'M' {
+			s, ok := parseStatus(rest)
+			switch {
+			case !ok:
+			case string(word) == tag:
 				c.heard(&s)
 				c.guard.inside, c.guard.literal = false, 0
 				return &s, nil
+			case c.open > 0: // to an earlier one, which is under way still
+				c.heard(&s)
+				c.open--
+				c.early = append(c.early, tagged{string(word), s})
+				continue
 			}
 		}
 		if len(line) > 0 && line[0] == '*' {
@@ -194,6 +212,11 @@ func (c *Conn) goAhead(tag string) (refused, err error) {
 // next reads up to the next thing that may interest a command: an untagged
 // response (done nil), or the answer to a command of ours.
 func (c *Conn) next() (r response, tag string, done *Status, err error) {
+	if len(c.early) > 0 {
+		t := c.early[0]
+		c.early = c.early[1:]
+		return r, t.tag, &t.status, nil
+	}
 	for {
 		line, err := c.wire.first()
 		if err != nil {

@@ -1,5 +1,6 @@
 // Package imapconn is one authenticated IMAP connection that reads a mailbox
-// and cannot change it.
+// and cannot change it, unless it was opened for bringing mail: then it makes
+// folders, appends and sets flags, and takes nothing away all the same.
 //
 // The connection has two users, one after the other, never both at once.
 // go-imap does what it does safely: greeting, authentication, capabilities,
@@ -63,6 +64,8 @@ type Options struct {
 	// offers is used; without any it is PLAIN, else the LOGIN command.
 	Mechanisms []Mechanism
 
+	Write bool // commands that bring mail are allowed
+
 	Name, Version string // told to the server by ID (RFC 2971)
 
 	Limits   netconn.Limits
@@ -88,9 +91,10 @@ type Conn struct {
 	seen    map[string]bool // alerts noted already
 
 	tags  int
-	open  int   // own commands without their answer
-	box   Box   // the folder that is open; Validity 0: none
-	epoch error // set once UIDVALIDITY has changed under box
+	open  int      // own commands without their answer
+	early []tagged // answers that came while a go-ahead was waited for
+	box   Box      // the folder that is open; Validity 0: none
+	epoch error    // set once UIDVALIDITY has changed under box
 
 	mu    sync.Mutex // of what both users may write
 	bye   *Status    // the server's farewell, if it has said one
@@ -108,7 +112,7 @@ func Dial(ctx context.Context, o Options) (*Conn, error) {
 	if err != nil {
 		return nil, account("connect", err)
 	}
-	c := newConn(nc, greeted, o.Greeting)
+	c := newConn(nc, greeted, o.Write, o.Greeting)
 	stop := nc.Follow(ctx)
 	defer stop()
 	if err := c.enter(&o); err != nil {
@@ -118,13 +122,13 @@ func Dial(ctx context.Context, o Options) (*Conn, error) {
 	return c, nil
 }
 
-func newConn(nc *netconn.Conn, greeted bool, greeting time.Duration) *Conn {
+func newConn(nc *netconn.Conn, greeted, write bool, greeting time.Duration) *Conn {
 	c := &Conn{nc: nc, wire: newWire(nc), seen: map[string]bool{}, flags: map[string]mail.Flags{}}
 	if greeting == 0 {
 		greeting = 60 * time.Second
 	}
 	c.library.init(c, greeted, greeting)
-	c.guard.w = nc
+	c.guard.w, c.guard.write = nc, write
 	c.guard.begun = c.library.begun
 	c.client = imapclient.New(&c.library, nil)
 	return c

@@ -19,6 +19,7 @@ type Box struct {
 	Next     uint32 // UIDNEXT; 0 when the server does not tell
 	ModSeq   uint64 // HIGHESTMODSEQ; 0 when it keeps none (RFC 7162)
 	ID       string // MAILBOXID (RFC 8474)
+	Lasting  string // PERMANENTFLAGS, with `\*` where new keywords may be made; empty: none, or not told
 
 	opening bool
 }
@@ -36,10 +37,19 @@ func (b *Box) renumbered(v uint32, epoch *error) {
 
 // Examine opens a folder for reading by the bytes of its name.
 func (c *Conn) Examine(ctx context.Context, name string) (Box, error) {
+	return c.enterBox(ctx, "EXAMINE ", name)
+}
+
+// Select opens a folder for changing flags in it, too.
+func (c *Conn) Select(ctx context.Context, name string) (Box, error) {
+	return c.enterBox(ctx, "SELECT ", name)
+}
+
+func (c *Conn) enterBox(ctx context.Context, verb, name string) (Box, error) {
 	stop := c.nc.Follow(ctx)
 	defer stop()
 	c.box, c.epoch = Box{opening: true}, nil
-	err := c.examine(name)
+	err := c.examine(verb, name)
 	c.box.opening = false
 	if err != nil {
 		c.box = Box{}
@@ -48,15 +58,15 @@ func (c *Conn) Examine(ctx context.Context, name string) (Box, error) {
 	return c.box, nil
 }
 
-func (c *Conn) examine(name string) error {
+func (c *Conn) examine(verb, name string) error {
 	after := ""
 	if c.Has("CONDSTORE") || c.Has("QRESYNC") {
 		after = " (CONDSTORE)" // RFC 7162, section 3.1.8
 	}
-	_, err := c.run(dropAll, c.astring("EXAMINE ", name, after)...)
+	_, err := c.run(dropAll, c.astring(verb, name, after)...)
 	var s *Status
 	if after != "" && errors.As(err, &s) && s.Type == "BAD" {
-		_, err = c.run(dropAll, c.astring("EXAMINE ", name, "")...)
+		_, err = c.run(dropAll, c.astring(verb, name, "")...)
 	}
 	if err != nil {
 		return err

@@ -124,7 +124,7 @@ func FuzzLibrary(f *testing.F) {
 	f.Add([]byte("* OK [CAPABILITY AUTH=PLAIN SASL-IR] hi\r\n+ \r\n+ x\r\nT1 NO [X ()] no\r\n"))
 	f.Add([]byte("* PREAUTH [CAPABILITY ID] hi\r\n* ID (((\r\nT1 OK [ALERT] x\r\n"))
 	f.Fuzz(func(t *testing.T, said []byte) {
-		c := newConn(netconn.Wrap(&record{r: bytes.NewReader(said)}, netconn.Limits{}), false, 0)
+		c := newConn(netconn.Wrap(&record{r: bytes.NewReader(said)}, netconn.Limits{}), false, false, 0)
 		c.enter(&Options{User: "ann", Password: "ü"})
 		c.Close()
 	})

@@ -8,20 +8,27 @@ import (
 	"sync/atomic"
 )
 
-// verbs are the commands that a backup may send. None of them changes
+// verbs are the commands that any connection may send. None of them changes
 // anything on the server (RFC 3501, section 6; UNSELECT and its like leave out
 // what CLOSE would expunge).
 var verbs = map[string]bool{
 	"CAPABILITY": true, "NOOP": true, "LOGOUT": true, "ID": true, "NAMESPACE": true, "ENABLE": true,
 	"LOGIN": true, "AUTHENTICATE": true, "STARTTLS": true, "COMPRESS": true,
 	"LIST": true, "STATUS": true, "EXAMINE": true, "UNSELECT": true,
-	"UID FETCH": true, "UID SEARCH": true,
+	"UID FETCH": true, "UID SEARCH": true, "GETQUOTAROOT": true,
+}
+
+// writing are the commands that a connection with Options.Write may send
+// besides. None of them takes a message or a folder away.
+var writing = map[string]bool{
+	"SELECT": true, "CREATE": true, "SUBSCRIBE": true, "APPEND": true, "UID STORE": true,
 }
 
 // A guard passes on what is written, line by line, and refuses every command
 // that is not on the list, whoever wrote it: our code or the library's.
 type guard struct {
 	w       io.Writer
+	write   bool                   // those of writing may pass, too
 	begun   func(tag, verb string) // told of each command before it is sent
 	held    []byte                 // a line whose end has not been written yet
 	verb    string                 // of the command that is being written
@@ -90,7 +97,7 @@ func (g *guard) check(line []byte) error {
 		sub, more, _ := strings.Cut(args, " ")
 		verb, args = "UID "+strings.ToUpper(sub), more
 	}
-	if tag == "" || !verbs[verb] {
+	if tag == "" || !verbs[verb] && !(g.write && writing[verb]) {
 		return fmt.Errorf("%w: %.40q", ErrVerb, verb)
 	}
 	if verb == "UID FETCH" {

@@ -26,6 +26,20 @@ func (e *Entry) Has(attr string) bool {
 	return false
 }
 
+// Role names what the folder is for (RFC 6154, section 2; RFC 8457), "inbox"
+// and "sent" among others, or is empty.
+func (e *Entry) Role() string {
+	if strings.EqualFold(e.Name, "INBOX") {
+		return "inbox"
+	}
+	for _, r := range []string{"all", "archive", "drafts", "flagged", "important", "junk", "sent", "trash"} {
+		if e.Has(`\` + r) {
+			return r
+		}
+	}
+	return ""
+}
+
 // Counts are the answer to STATUS. A field the server did not tell is -1.
 type Counts struct{ Messages, Next, Validity, ModSeq, Size int64 }
 

@@ -162,7 +162,7 @@ func TestExamine(t *testing.T) {
 		wrong string
 	}{
 		{"usual", []string{"* 3 EXISTS", "* FLAGS (a]b)", "* OK [PERMANENTFLAGS (a]b \\*)] ok", "* OK [UIDVALIDITY 7] v", "* OK [UIDNEXT 9] n", "* OK [HIGHESTMODSEQ 12] h", "* OK [MAILBOXID (F1)] i", "OK [READ-ONLY] done"},
-			Box{Exists: 3, Validity: 7, Next: 9, ModSeq: 12, ID: "F1"}, ""},
+			Box{Exists: 3, Validity: 7, Next: 9, ModSeq: 12, ID: "F1", Lasting: `a]b \*`}, ""},
 		{"small letters", []string{"* 3 exists", "* OK [UidValidity 7] v", "* ok [uidnext 9]", "ok done"}, Box{Exists: 3, Validity: 7, Next: 9}, ""},
 		{"no modseq", []string{"* 0 EXISTS", "* OK [UIDVALIDITY 7]", "* OK [HIGHESTMODSEQ 3]", "* OK [NOMODSEQ]", "OK done"}, Box{Validity: 7}, ""},
 		{"validity by status", []string{"* 0 EXISTS", "OK done"}, Box{Validity: 5}, ""},

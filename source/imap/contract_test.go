@@ -5,6 +5,7 @@ import (
 	"net"
 	"testing"
 
+	"mailhaul/internal/imapconn"
 	"mailhaul/internal/mail"
 	"mailhaul/internal/testmail"
 	"mailhaul/source"
@@ -23,7 +24,7 @@ func plainSource(addr string, connections int) source.Source {
 func over(caps []string, delimiter string) sourcetest.Open {
 	return func(tb sourcetest.TB, folders []sourcetest.Folder) sourcetest.Store {
 		m := &testmail.Model{Caps: caps, Cleartext: true, Delim: delimiter}
-		raw := func(path mail.Path) string { return nameOf(path, delimiter[0]) }
+		raw := func(path mail.Path) string { return imapconn.NameOf(path, delimiter[0]) }
 		uids := map[mail.Path][]uint32{}
 		for _, f := range folders {
 			m.Folder(raw(f.Path))

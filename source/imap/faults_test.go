@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"mailhaul/internal/imapconn"
 	"mailhaul/internal/location"
 	"mailhaul/internal/mail"
 	"mailhaul/internal/testmail"
@@ -527,6 +528,13 @@ func TestNotes(t *testing.T) {
 }
 
 // TestTop: a folder in the location means that one and what is below.
+// within is a source of one folder and those below it.
+func within(addr, path string) source.Source {
+	src := plainSource(addr, 1)
+	src.(*account).top = top(path)
+	return src
+}
+
 func TestTop(t *testing.T) {
 	m := &testmail.Model{Cleartext: true, Delim: "."}
 	for _, raw := range []string{"Work", "Work.Gr&APYA3w-e", "Workshop", "A/B.C"} {
@@ -536,7 +544,7 @@ func TestTop(t *testing.T) {
 	for path, want := range map[string]string{
 		"Work": "Work Work/Größe", "Work/Größe/": "Work/Größe", "inbox": "INBOX", "": "A%2FB/C INBOX Work Work/Größe Workshop",
 	} {
-		src := source.Source(newAccount(plainSource(addr, 1).(*account).options, 1, top(path)))
+		src := within(addr, path)
 		folders, err := src.Folders(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -551,7 +559,7 @@ func TestTop(t *testing.T) {
 		}
 		src.Close()
 	}
-	src := source.Source(newAccount(plainSource(addr, 1).(*account).options, 1, top("Wrok")))
+	src := within(addr, "Wrok")
 	defer src.Close()
 	_, err := src.Folders(t.Context())
 	if !errors.Is(err, location.ErrUsage) || !strings.Contains(location.Hint(err), "Work") || mail.Temporary(err) {
@@ -659,7 +667,7 @@ func TestOverTLS(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			o, _, err := options(l, location.Env{})
+			o, _, err := imapconn.Of(l, location.Env{})
 			if err != nil {
 				t.Fatal(err)
 			}

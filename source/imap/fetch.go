@@ -25,7 +25,7 @@ const mostOpen = 4
 func (m *mailbox) Fetch(ctx context.Context, next func(wait bool) []source.Entry) iter.Seq2[*source.Message, error] {
 	return func(yield func(*source.Message, error) bool) {
 		if m.c == nil {
-			yield(nil, in(m.path, wrap("fetch", mail.ScopeFolder, errClosed)))
+			yield(nil, in(m.path, wrap("fetch", mail.ScopeFolder, imapconn.ErrClosed)))
 			return
 		}
 		f := fetcher{m: m, b: m.c.Bodies(ctx), next: next, yield: yield,

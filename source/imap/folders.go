@@ -15,7 +15,7 @@ import (
 // without waiting between.
 func (a *account) Folders(ctx context.Context) ([]source.Folder, error) {
 	var found []source.Folder
-	err := a.use(ctx, func(c *imapconn.Conn) error {
+	err := a.Use(ctx, func(c *imapconn.Conn) error {
 		entries, odd, err := c.List(ctx, items(c))
 		if err != nil {
 			return err
@@ -67,7 +67,7 @@ func (a *account) place(entries []imapconn.Entry, odd int) ([]place, error) {
 	var paths []string
 	inside := a.top == ""
 	for _, e := range entries {
-		path := pathOf(e.Name, e.Delimiter)
+		path := imapconn.PathOf(e.Name, e.Delimiter)
 		paths = append(paths, string(path))
 		if a.top != "" && !path.Within(a.top) {
 			continue
@@ -82,13 +82,13 @@ func (a *account) place(entries []imapconn.Entry, odd int) ([]place, error) {
 			if path == mail.Inbox {
 				continue
 			}
-			path = pathOf(e.Name, 0)
+			path = imapconn.PathOf(e.Name, 0)
 			if _, taken := a.folders[path]; taken {
 				a.note("folder %s is left out: another one has the same path", mail.Clean(e.Name))
 				continue
 			}
 		}
-		if bytewise(string(path)) {
+		if imapconn.Bytewise(string(path)) {
 			a.note("the name of folder %s is not written as the standard says: it is kept as it is", mail.Clean(string(path)))
 		}
 		a.folders[path] = folder{e.Name, e.Delimiter}
@@ -127,7 +127,7 @@ func (a *account) describe(places []place, gmail bool) []source.Folder {
 	defer a.mu.Unlock()
 	found := make([]source.Folder, 0, len(places))
 	for _, p := range places {
-		f := source.Folder{Path: p.path, Raw: p.Name, Role: role(&p), Messages: -1, Bytes: -1, State: unchanged(p.Counts)}
+		f := source.Folder{Path: p.path, Raw: p.Name, Role: p.Role(), Messages: -1, Bytes: -1, State: unchanged(p.Counts)}
 		if p.Counts != nil {
 			f.Messages, f.Bytes = p.Counts.Messages, p.Counts.Size
 		}
@@ -137,19 +137,6 @@ func (a *account) describe(places []place, gmail bool) []source.Folder {
 		found = append(found, f)
 	}
 	return found
-}
-
-// role names what a folder is for (RFC 6154, section 2; RFC 8457).
-func role(p *place) string {
-	if p.path == mail.Inbox {
-		return "inbox"
-	}
-	for _, r := range []string{"all", "archive", "drafts", "flagged", "important", "junk", "sent", "trash"} {
-		if p.Has(`\` + r) {
-			return r
-		}
-	}
-	return ""
 }
 
 // rawName is the server's name for path. One that Folders has not listed is
@@ -178,7 +165,7 @@ func (a *account) rawName(ctx context.Context, path mail.Path) (string, error) {
 		defer a.mu.Unlock()
 	}
 	for _, f := range a.folders {
-		return nameOf(path, f.delimiter), nil
+		return imapconn.NameOf(path, f.delimiter), nil
 	}
-	return nameOf(path, '/'), nil
+	return imapconn.NameOf(path, '/'), nil
 }

@@ -13,7 +13,6 @@ package imap
 import (
 	"context"
 	"net"
-	"strconv"
 	"strings"
 
 	"mailhaul/internal/imapconn"
@@ -22,30 +21,22 @@ import (
 	"mailhaul/source"
 )
 
-// Version is told to servers that ask for the client's name (RFC 2971).
-var Version = ""
-
-const name = "mailhaul"
-
 // Schemes are the two ways to name an IMAP server.
 func Schemes() []*source.Scheme {
-	connections := location.Option{Name: "connections", Default: "4", Help: "how many connections to open at most"}
-	ca := location.Option{Name: "ca_file", Help: "file with the certificate authority of a server of your own (PEM)"}
 	return []*source.Scheme{
 		{
 			Names:   []string{"imaps"},
 			Form:    "imaps://USER@HOST[:PORT]/[FOLDER]",
 			Help:    "IMAP with TLS, port 993. With FOLDER only that one and those below it.",
-			Options: []location.Option{connections, ca},
+			Options: imapconn.LocationOptions("imaps"),
 			Open:    Open,
 		},
 		{
-			Names: []string{"imap"},
-			Form:  "imap://USER@HOST[:PORT]/[FOLDER]",
-			Help:  "IMAP with STARTTLS, port 143. With FOLDER only that one and those below it.",
-			Options: []location.Option{connections, ca,
-				{Name: "tls", Default: "starttls", Help: "starttls, or none: only for servers on this machine, unless --allow-cleartext is given"}},
-			Open: Open,
+			Names:   []string{"imap"},
+			Form:    "imap://USER@HOST[:PORT]/[FOLDER]",
+			Help:    "IMAP with STARTTLS, port 143. With FOLDER only that one and those below it.",
+			Options: imapconn.LocationOptions("imap"),
+			Open:    Open,
 		},
 	}
 }
@@ -53,7 +44,7 @@ func Schemes() []*source.Scheme {
 // Open checks the location and asks for the password. The first connection is
 // made when it is needed.
 func Open(ctx context.Context, l location.Location, env location.Env) (source.Source, error) {
-	o, most, err := options(l, env)
+	o, most, err := imapconn.Of(l, env)
 	if err != nil {
 		return nil, err
 	}
@@ -63,33 +54,6 @@ func Open(ctx context.Context, l location.Location, env location.Env) (source.So
 		}
 	}
 	return newAccount(o, most, top(l.Path)), nil
-}
-
-func options(l location.Location, env location.Env) (o imapconn.Options, most int, err error) {
-	if l.User == "" {
-		return o, 0, location.Wrong("write "+l.Scheme+"://USER@"+l.Host, "%s: no user name", l)
-	}
-	o = imapconn.Options{User: l.User, Host: l.Hostname(), Name: name, Version: Version}
-	if l.Scheme == "imaps" {
-		o.Addr = l.HostPort("993")
-	} else {
-		o.Addr, o.Security = l.HostPort("143"), imapconn.StartTLS
-		none, err := l.Cleartext(env, "imaps")
-		if err != nil {
-			return o, 0, err
-		}
-		if none {
-			o.Security = imapconn.None
-		}
-	}
-	most = 4
-	if v := l.Option.Get("connections"); v != "" {
-		if most, err = strconv.Atoi(v); err != nil || most < 1 || most > 100 {
-			return o, 0, location.Wrong("connections is a number from 1 to 100", "%s: connections=%s", l, v)
-		}
-	}
-	o.Roots, err = l.Authority()
-	return o, most, err
 }
 
 // top is the folder that a location's path names, in the form of our paths.
@@ -108,7 +72,7 @@ func top(path string) mail.Path {
 // network, without TLS. For tests and the demo.
 func OverConn(user, password string, connections int, dial func(ctx context.Context) (net.Conn, error)) source.Source {
 	return newAccount(imapconn.Options{
-		Addr: "test:143", Security: imapconn.None, User: user, Password: password, Name: name, Version: Version,
+		Addr: "test:143", Security: imapconn.None, User: user, Password: password,
 		Dial: func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx) },
 	}, connections, "")
 }

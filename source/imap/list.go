@@ -30,7 +30,7 @@ func (m *mailbox) List(ctx context.Context, since source.Cursor) iter.Seq2[sourc
 	return func(yield func(source.Entry, error) bool) {
 		m.listing = source.Listing{}
 		if m.c == nil {
-			yield(source.Entry{}, in(m.path, wrap("list", mail.ScopeFolder, errClosed)))
+			yield(source.Entry{}, in(m.path, wrap("list", mail.ScopeFolder, imapconn.ErrClosed)))
 			return
 		}
 		l := lister{m: m, ctx: ctx, yield: yield}

@@ -29,7 +29,7 @@ func (a *account) Open(ctx context.Context, path mail.Path) (source.Mailbox, err
 		return nil, in(path, err)
 	}
 	for {
-		c, fresh, err := a.borrow(ctx)
+		c, fresh, err := a.Borrow(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -39,7 +39,7 @@ func (a *account) Open(ctx context.Context, path mail.Path) (source.Mailbox, err
 		}
 		// A connection that was idle may have been closed by the server.
 		again := !fresh && c.Broken() && ctx.Err() == nil
-		a.giveBack(c)
+		a.GiveBack(c)
 		if !again {
 			return nil, in(path, gone(err))
 		}
@@ -110,7 +110,7 @@ func (m *mailbox) Present(ctx context.Context, ids []source.ID) (map[source.ID]b
 // takes nothing away.
 func (m *mailbox) Close() error {
 	if m.c != nil {
-		m.a.giveBack(m.c)
+		m.a.GiveBack(m.c)
 		m.c = nil
 	}
 	return nil

@@ -16,7 +16,6 @@ import (
 type notes struct {
 	texts []string
 	wrong atomic.Int64 // messages whose claimed size was not theirs
-	less  string       // about connections; only the last word counts
 }
 
 const mostNotes = 200
@@ -29,37 +28,13 @@ func (n *notes) note(format string, args ...any) {
 	}
 }
 
-// few notes that the server allows only so many connections. The lock is held.
-func (n *notes) few(connections int, err error) {
-	n.less = fmt.Sprintf("the server allows no more than %d connections at once: %v", connections, err)
-	if connections == 1 {
-		n.less = fmt.Sprintf("the server allows no more than one connection at once: %v", err)
-	}
-}
-
-// hear takes over what the server wants the user to know.
-func (a *account) hear(c *imapconn.Conn) {
-	alerts := c.Alerts()
-	if len(alerts) == 0 {
-		return
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, text := range alerts {
-		a.note("the server says: %s", text)
-	}
-}
-
 // Notes implements source.Noter.
 func (a *account) Notes() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	all := slices.Clone(a.texts)
+	all := append(slices.Clone(a.texts), a.Pool.Notes()...)
 	if n := a.wrong.Load(); n > 0 {
 		all = append(all, fmt.Sprintf("messages of another size than the server had claimed: %d (stored as they came)", n))
-	}
-	if a.less != "" {
-		all = append(all, a.less)
 	}
 	return all
 }

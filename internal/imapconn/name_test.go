@@ -1,4 +1,4 @@
-package imap
+package imapconn
 
 import (
 	"strings"
@@ -17,8 +17,8 @@ func TestNames(t *testing.T) {
 		if n.Delim != "" {
 			delimiter = n.Delim[0]
 		}
-		path := pathOf(n.Raw, delimiter)
-		if back := nameOf(path, delimiter); back != n.Raw {
+		path := PathOf(n.Raw, delimiter)
+		if back := NameOf(path, delimiter); back != n.Raw {
 			t.Errorf("%s: %q became %q and that %q", n.About, n.Raw, path, back)
 		}
 		if other, taken := seen[path]; taken && delimiter == '/' {
@@ -31,14 +31,14 @@ func TestNames(t *testing.T) {
 		"a &- b": "a & b", "a & b": "a %26 b", "100%": "100%25", "&AGE-": "%26AGE-", "&AAE-": "%26AAE-", "\x01": "%01",
 		"a.b/c": "a.b/c", "": "", "/": "/", "&-": "&", "%26": "%2526",
 	} {
-		if got := pathOf(raw, '/'); got != want {
+		if got := PathOf(raw, '/'); got != want {
 			t.Errorf("%q became %q, want %q", raw, got, want)
 		}
 	}
-	if got := pathOf("a/b.c", '.'); got != "a%2Fb/c" || nameOf(got, '.') != "a/b.c" {
+	if got := PathOf("a/b.c", '.'); got != "a%2Fb/c" || NameOf(got, '.') != "a/b.c" {
 		t.Error(got)
 	}
-	if got := pathOf("a/b.c", 0); got != "a%2Fb.c" || nameOf(got, 0) != "a/b.c" {
+	if got := PathOf("a/b.c", 0); got != "a%2Fb.c" || NameOf(got, 0) != "a/b.c" {
 		t.Error(got)
 	}
 }
@@ -51,8 +51,8 @@ func FuzzNames(f *testing.F) {
 	f.Add("%26", "&-%", byte('.'))
 	f.Add("&APw-", "\xc3\xbc", byte(0))
 	f.Fuzz(func(t *testing.T, a, b string, delimiter byte) {
-		pa, pb := pathOf(a, delimiter), pathOf(b, delimiter)
-		back := nameOf(pa, delimiter)
+		pa, pb := PathOf(a, delimiter), PathOf(b, delimiter)
+		back := NameOf(pa, delimiter)
 		if strings.EqualFold(a, "INBOX") {
 			a, back = strings.ToUpper(a), strings.ToUpper(back)
 		}

@@ -1,4 +1,4 @@
-package imap
+package imapconn
 
 import (
 	"fmt"
@@ -8,15 +8,15 @@ import (
 	"mailhaul/internal/utf7"
 )
 
-// pathOf makes a path of a server's name for a folder. No two names make the
-// same path, and nameOf leads back.
+// PathOf makes a path of a server's name for a folder. No two names make the
+// same path, and NameOf leads back.
 //
 // A part written in modified UTF-7 exactly as the standard demands is decoded
 // (RFC 3501, section 5.1.3). Any other part, be it raw UTF-8, Latin-1 or with a
 // stray "&", is kept byte by byte: "&", controls and all that is not ASCII
 // stand there as %XX. A decoded part never holds such an escape, so the two
 // kinds cannot meet.
-func pathOf(raw string, delimiter byte) mail.Path {
+func PathOf(raw string, delimiter byte) mail.Path {
 	if strings.EqualFold(raw, "INBOX") {
 		return mail.Inbox // RFC 3501, section 5.1: in any case
 	}
@@ -62,12 +62,12 @@ func escapeBytes(b *strings.Builder, part string) {
 	}
 }
 
-// nameOf undoes pathOf.
-func nameOf(path mail.Path, delimiter byte) string {
+// NameOf undoes PathOf.
+func NameOf(path mail.Path, delimiter byte) string {
 	parts := strings.Split(string(path), "/")
 	for i, p := range parts {
 		plain := mail.Unescape(p)
-		if !bytewise(p) {
+		if !Bytewise(p) {
 			plain = utf7.Encode(plain)
 		}
 		parts[i] = plain
@@ -78,9 +78,9 @@ func nameOf(path mail.Path, delimiter byte) string {
 	return strings.Join(parts, string(rune(delimiter)))
 }
 
-// bytewise reports whether an escaped part stands for bytes: it has an escape
+// Bytewise reports whether an escaped part stands for bytes: it has an escape
 // that is neither %25 nor %2F.
-func bytewise(part string) bool {
+func Bytewise(part string) bool {
 	for i := strings.IndexByte(part, '%'); i >= 0 && i+3 <= len(part); {
 		if e := part[i : i+3]; e != "%25" && e != "%2F" {
 			return true
