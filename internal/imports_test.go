@@ -47,6 +47,7 @@ var arrows = map[string][]string{
 		"github.com/klauspost/compress/zstd"},
 	"source/maildir": {"source", "source/local", "internal/mail", "internal/location", "internal/foldername", "internal/maildirname"},
 	"source/eml":     {"source", "source/local", "internal/mail", "internal/location"},
+	"sink/imap":      {"sink", "internal/mail", "internal/location", "internal/imapconn"},
 	"sink/mbox":      {"sink", "internal/mail", "internal/location", "internal/durable", "internal/foldername", "internal/mboxrd"},
 	"sink/maildir": {"sink", "internal/mail", "internal/location", "internal/durable", "internal/foldername",
 		"internal/maildirname"},

@@ -41,6 +41,52 @@ type Remote interface {
 	Identity() string
 }
 
+// A Planned is a Sink with a tree of folders of its own, which decides what
+// folders may be called and where they go.
+type Planned interface {
+	Layout(ctx context.Context) (Layout, error)
+}
+
+// A Layout is what there is before anything is written.
+type Layout struct {
+	Folders   []Standing
+	Delimiter byte      // of the hierarchy; 0: it is flat
+	Prefix    mail.Path // where the user's folders lie (RFC 2342): "INBOX" on some servers, usually empty
+	Gmail     bool      // folders are labels
+	Most      int64     // octets of one message that may be brought; 0: not told
+	Free      int64     // octets that there is room for; -1: not told
+}
+
+// A Standing is a folder that is there.
+type Standing struct {
+	Path     mail.Path
+	Raw      string // the store's own name
+	Role     string // as in a source's listing
+	NoMail   bool   // it holds other folders only
+	Messages int64
+}
+
+// ErrFull marks an error of the scope of a run: there is no more room.
+var ErrFull = errors.New("the destination is full")
+
+// A Matcher is a Folder that others fill, too. A message may lie in it that the
+// catalog knows nothing of, and numbers may be dealt anew.
+type Matcher interface {
+	// Match finds for each wanted message one that is there already, each for
+	// one only, or gives "" where there is none or nobody can tell. Places for
+	// which ours is true are left alone, and so is what was found before. It is
+	// called before the batch is begun.
+	Match(ctx context.Context, want []Want, ours func(Place) bool) ([]Place, error)
+
+	// Stale reports whether a place belongs to numbers that hold no longer.
+	Stale(ctx context.Context, at Place) (bool, error)
+}
+
+// A Noter is a Sink that has something to tell at the end.
+type Noter interface {
+	Notes() []string
+}
+
 // A Folder takes messages in batches: one Mark, any number of Put and Link,
 // one Sync. After a batch that did not reach its commit, in this process or in
 // one that died, Recover says what became of it. It is used by one goroutine

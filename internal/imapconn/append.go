@@ -56,6 +56,17 @@ func (c *Conn) Streams(n int64) bool {
 	return c.Has("LITERAL+") || c.Has("LITERAL-") && n <= 4096
 }
 
+// AppendLimit is how many octets one message may have, or 0 (RFC 7889); each is
+// true where every folder has a limit of its own, told by STATUS.
+func (c *Conn) AppendLimit() (most int64, each bool) {
+	for name := range c.caps {
+		if v, ok := strings.CutPrefix(name, "APPENDLIMIT="); ok {
+			most, _ = strconv.ParseInt(v, 10, 64)
+		}
+	}
+	return max(most, 0), c.Has("APPENDLIMIT")
+}
+
 // Send sends one command, with several messages where the server offers
 // MULTIAPPEND (RFC 3502): then all of them are stored or none. What it wrote
 // may stay in a buffer until Flush or Next. A refusal before the message was

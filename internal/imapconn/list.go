@@ -41,7 +41,7 @@ func (e *Entry) Role() string {
 }
 
 // Counts are the answer to STATUS. A field the server did not tell is -1.
-type Counts struct{ Messages, Next, Validity, ModSeq, Size int64 }
+type Counts struct{ Messages, Next, Validity, ModSeq, Size, Limit int64 }
 
 // MostFolders is how many folders a server may list.
 const MostFolders = 100_000
@@ -218,7 +218,7 @@ func unquote(b []byte) []byte {
 // parseCounts reads what follows "* STATUS ": a name and a list in brackets,
 // the last on the line.
 func parseCounts(line []byte) (box string, c Counts, ok bool) {
-	c = Counts{-1, -1, -1, -1, -1}
+	c = Counts{-1, -1, -1, -1, -1, -1}
 	line = bytes.TrimRight(line, " ")
 	open := lastList(line)
 	if open <= 0 {
@@ -275,6 +275,8 @@ func (c *Counts) set(item string, v int64) {
 		c.ModSeq = v
 	case "SIZE":
 		c.Size = v
+	case "APPENDLIMIT":
+		c.Limit = v
 	}
 }
 

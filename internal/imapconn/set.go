@@ -27,3 +27,6 @@ func Set(uids []uint32) (set string, rest []uint32) {
 	}
 	return string(b), uids
 }
+
+// From is the set of all UIDs from a first one on.
+func From(first uint32) string { return strconv.FormatUint(uint64(first), 10) + ":*" }

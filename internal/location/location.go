@@ -178,6 +178,7 @@ type Env struct {
 	Secret         func(ctx context.Context, l Location) (string, error)
 	AllowCleartext bool   // --allow-cleartext: no TLS also off this machine
 	Home           string // the user's home directory
+	DryRun         bool   // look and plan: a sink sends nothing that changes anything
 }
 
 // A Scheme describes one plug-in. Its options are declared, so that they can

@@ -30,22 +30,6 @@ func ParseDigest(s string) (d Digest, err error) {
 	return d, err
 }
 
-// MostHeader is how much of a message is looked at for its header.
-const MostHeader = 1 << 20
-
-// Header is the header within the beginning of a text form: up to the first
-// empty line, or all of it.
-func Header(text []byte) []byte {
-	text = text[:min(len(text), MostHeader)]
-	if len(text) > 0 && text[0] == '\n' {
-		return nil
-	}
-	if i := bytes.Index(text, []byte("\n\n")); i >= 0 {
-		return text[:i+1]
-	}
-	return text
-}
-
 // Kinds of line ends in a message as it was received.
 const (
 	EndsCRLF  = "crlf"
@@ -210,6 +194,38 @@ func (f *Folder) Ends() Ends {
 		return Ends{Kind: EndsLF}
 	}
 	return Ends{Kind: EndsMixed, Runs: slices.Clone(f.runs)}
+}
+
+// Size is how many bytes Restore makes of a text form of so many bytes and
+// lines.
+func (e Ends) Size(text, lines int64) int64 {
+	if e.Open && text > 0 {
+		text, lines = text-1, lines-1
+	}
+	switch e.Kind {
+	case EndsCRLF:
+		return text + lines
+	case EndsMixed:
+		return text + e.crlfs(lines)
+	}
+	return text
+}
+
+// crlfs is how many of the first lines end in CRLF. Lines behind the last run
+// end as it does.
+func (e Ends) crlfs(lines int64) (n int64) {
+	kind := 0
+	for i, run := range e.Runs {
+		k := min(int64(run), lines)
+		if kind = i & 1; kind == 0 {
+			n += k
+		}
+		lines -= k
+	}
+	if kind == 0 {
+		n += lines
+	}
+	return n
 }
 
 // Restore gives a writer that takes the text form and writes the bytes as they

@@ -2,6 +2,7 @@ package mail
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"strings"
 	"testing"
 )
@@ -82,6 +83,9 @@ func TestText(t *testing.T) {
 				if got := restore(t, text, e, n); string(got) != c.raw {
 					t.Errorf("pieces of %d: restored %q, want %q", n, got, c.raw)
 				}
+				if got := e.Size(int64(len(text)), int64(bytes.Count(text, []byte("\n")))); got != int64(len(c.raw)) {
+					t.Errorf("size is %d, want %d", got, len(c.raw))
+				}
 			}
 		})
 	}
@@ -96,6 +100,34 @@ func TestTooMixed(t *testing.T) {
 	if got := restore(t, text, e, 777); !bytes.Equal(got, raw) {
 		t.Fatalf("%d bytes came back as %d others", len(raw), len(got))
 	}
+	if got := e.Size(int64(len(text)), int64(bytes.Count(text, []byte("\n")))); got != int64(len(raw)) {
+		t.Fatalf("size is %d, want %d", got, len(raw))
+	}
+}
+
+// TestSize compares Size with what Restore makes of any ends, those too that
+// do not fit the text.
+func TestSize(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for range 5000 {
+		e := Ends{Kind: []string{EndsCRLF, EndsLF, EndsMixed, EndsKept}[rnd.IntN(4)], Open: rnd.IntN(2) == 0}
+		if e.Kind == EndsMixed {
+			for range rnd.IntN(6) {
+				e.Runs = append(e.Runs, uint32(rnd.IntN(4)))
+			}
+		}
+		var text []byte
+		for range rnd.IntN(12) {
+			text = append(append(text, "abcdef\r"[:rnd.IntN(8)]...), '\n')
+		}
+		var b bytes.Buffer
+		w := e.Restore(&b)
+		w.Write(text)
+		w.Close()
+		if got := e.Size(int64(len(text)), int64(bytes.Count(text, []byte("\n")))); got != int64(b.Len()) {
+			t.Fatalf("size of %q with %s is %d, restored it has %d", text, e, got, b.Len())
+		}
+	}
 }
 
 func FuzzText(f *testing.F) {
@@ -107,6 +139,9 @@ func FuzzText(f *testing.F) {
 		}
 		if got := restore(t, text, e, int(n)+1); !bytes.Equal(got, raw) {
 			t.Fatalf("%q came back as %q by %s", raw, got, e)
+		}
+		if got := e.Size(int64(len(text)), int64(bytes.Count(text, []byte("\n")))); got != int64(len(raw)) {
+			t.Fatalf("size of %q is said to be %d", raw, got)
 		}
 	})
 }

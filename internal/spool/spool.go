@@ -18,7 +18,6 @@ import (
 	"io"
 	"math/bits"
 	"os"
-	"strings"
 	"sync"
 
 	"mailhaul/internal/mail"
@@ -356,54 +355,10 @@ func (t *taker) header() error {
 	return nil
 }
 
-// Describe takes the hints of w from the text form's beginning: the digest of
-// the header, Message-ID, and the sender of the envelope. They find
-// candidates and fill the separator line of an mbox; they never decide.
+// Describe takes the hints of w from the text form's beginning.
 func Describe(w *sink.Want, text []byte) {
-	head := mail.Header(text)
-	w.Head = sha256.Sum256(head)
-	var from string
-	for len(head) > 0 {
-		line := head
-		if i := bytes.IndexByte(head, '\n'); i >= 0 {
-			line, head = head[:i], head[i+1:]
-		} else {
-			head = nil
-		}
-		switch {
-		case w.MessageID == "" && field(line, "message-id:"):
-			v := line[len("message-id:"):]
-			if len(bytes.TrimSpace(v)) == 0 { // folded before its value
-				v, _, _ = bytes.Cut(head, []byte{'\n'})
-			}
-			w.MessageID = string(bytes.TrimSpace(v[:min(len(v), 998)]))
-		case w.Sender == "" && field(line, "return-path:"):
-			w.Sender = address(line[len("return-path:"):])
-		case from == "" && field(line, "from:"):
-			from = address(line[len("from:"):])
-		}
-	}
-	if w.Sender == "" {
-		w.Sender = from
-	}
-}
-
-func field(line []byte, name string) bool {
-	return len(line) >= len(name) && line[0]|0x20 == name[0] && strings.EqualFold(string(line[:len(name)]), name)
-}
-
-// address is what stands between < and >, or the only word.
-func address(v []byte) string {
-	s := string(v[:min(len(v), 998)])
-	if i := strings.LastIndexByte(s, '<'); i >= 0 {
-		s = s[i+1:]
-		s, _, _ = strings.Cut(s, ">")
-	}
-	s = strings.TrimSpace(s)
-	if strings.ContainsAny(s, " \t") {
-		return ""
-	}
-	return s
+	h := mail.Describe(text)
+	w.Head, w.MessageID, w.Sender = h.Head, h.MessageID, h.Sender
 }
 
 func trouble(err error) error {

@@ -136,7 +136,7 @@ func (d *dialogue) offers(item string) bool {
 		return d.m.has("X-GM-EXT-1")
 	}
 	name, _, _ := strings.Cut(item, "]")
-	return name == "BODY[" || name == "BODY[HEADER" || name == "BODY[TEXT"
+	return name == "BODY[" || name == "BODY[HEADER" || strings.HasPrefix(name, "BODY[HEADER.FIELDS ") || name == "BODY[TEXT"
 }
 
 func (d *dialogue) answer(t target, items []string) *Answer {
@@ -188,8 +188,13 @@ func (t target) section(name string) Item {
 	}
 	raw := t.Raw()
 	end := len(raw)
-	if i := bytes.Index(raw, []byte("\r\n\r\n")); i >= 0 {
-		end = i + 4
+	for _, blank := range []string{"\r\n\r\n", "\n\n", "\n\r\n"} {
+		if i := bytes.Index(raw[:end], []byte(blank)); i >= 0 {
+			end = i + len(blank)
+		}
+	}
+	if fields, ok := strings.CutPrefix(which, "HEADER.FIELDS "); ok {
+		raw = fieldsOf(raw[:end], strings.Fields(strings.Trim(fields, "()")))
 	}
 	switch which {
 	case "HEADER":
@@ -205,6 +210,22 @@ func (t target) section(name string) Item {
 		raw = raw[a:min(a+n, len(raw))]
 	}
 	return Item{Name: name, Body: bytes.NewReader(raw), Size: int64(len(raw))}
+}
+
+// fieldsOf are the named fields of a header, and the empty line behind them.
+func fieldsOf(head []byte, names []string) []byte {
+	var out []byte
+	taken := false
+	for line := range bytes.Lines(head) {
+		if line[0] != ' ' && line[0] != '\t' {
+			name, _, _ := bytes.Cut(line, []byte{':'})
+			taken = slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, string(name)) })
+		}
+		if taken {
+			out = append(out, line...)
+		}
+	}
+	return append(out, "\r\n"...)
 }
 
 // bend asks the bends, without a lock: they may call the Model.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mailhaul/internal/mail"
+	"mailhaul/internal/spool"
 	"mailhaul/internal/testmail"
 	"mailhaul/sink"
 )
@@ -29,7 +30,7 @@ func letter(name, raw string, flags string) *sink.Message {
 	} else {
 		text, ends = fold.Close(text)
 	}
-	return &sink.Message{
+	m := &sink.Message{
 		Want: sink.Want{
 			Name:   name,
 			Digest: digest(text),
@@ -42,6 +43,8 @@ func letter(name, raw string, flags string) *sink.Message {
 		Flags: mail.ParseFlags(flags),
 		Open:  func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil },
 	}
+	spool.Describe(&m.Want, text)
+	return m
 }
 
 // few makes n ordinary messages.

@@ -201,7 +201,11 @@ func testFolders(t *testing.T, open Opener) {
 	defer s.Close()
 	paths := []mail.Path{"INBOX", "INBOX/a", "Work", "Work/Projects", "Deep/er/still",
 		mail.Join("a/b", ".."), mail.Join("cur"), mail.Join("Entwürfe", "a.b"), mail.Join("x\r\n\x1b[2J\xff"), mail.Join(strings.Repeat("ü", 99))}
+	_, remote := s.(sink.Remote)
 	for _, p := range paths {
+		if remote && p == inbox {
+			continue // an account has one from the start
+		}
 		if f, err := s.Open(ctx, p, false); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%q opened as %v, %v though it is missing", p, f, err)
 		}
@@ -230,19 +234,30 @@ func testFolders(t *testing.T, open Opener) {
 	}
 	slices.Sort(paths)
 	slices.Sort(got)
+	if remote {
+		got = slices.DeleteFunc(got, func(p mail.Path) bool { return p == "Deep" || p == "Deep/er" }) // parents are folders there
+	}
 	if !slices.Equal(got, paths) {
 		t.Errorf("listed %q, want %q", got, paths)
 	}
 }
 
 func testMessages(t *testing.T, open Opener) {
-	s, f := folder(t, open)
+	dir := t.TempDir()
+	s := open(t, dir)
+	f := openFolder(t, s, inbox)
 	ms := messages(t)
+	if _, remote := s.(sink.Remote); remote {
+		// No protocol can bring a message without content.
+		ms = slices.DeleteFunc(ms, func(m *sink.Message) bool { return m.Text == 0 })
+	}
 	_, places := store(t, f, ms)
 	scan(t, f, ms, places)
 	// Once more through another sink, as another run would.
 	f.Close()
 	s.Close()
+	s = open(t, dir)
+	t.Cleanup(func() { s.Close() })
 	f = openFolder(t, s, inbox)
 	for i := range ms {
 		read(t, f, ms[i], places[i])

@@ -1,0 +1,352 @@
+package imap
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"mailhaul/internal/imapconn"
+	"mailhaul/internal/mail"
+	"mailhaul/sink"
+)
+
+// A folder is one folder of the account. It holds a connection from the first
+// Put of a batch to its Sync.
+type folder struct {
+	s    *Sink
+	path mail.Path
+	raw  string
+	now  counts // as last seen, with what we have stored since
+	held bool   // there were messages before us
+
+	lasting *lasting // which flags last here; nil: not asked yet
+	present *index   // what others have put here (match.go)
+
+	c      *imapconn.Conn
+	a      *imapconn.Appends
+	from   counts           // when the batch began
+	items  []*item          // of the batch, in the order of Put
+	group  []*item          // to be sent in one command
+	weight int64            // octets in group
+	sent   map[string]group // by the tag of the command
+	doubt  bool             // something was sent that has no answer, perhaps by a run that died
+	tried  bool             // the folder was made anew in this batch
+	known  bool             // doubt is known: a batch was begun here
+}
+
+// An item is a message on its way.
+type item struct {
+	m     *sink.Message
+	ends  mail.Ends
+	size  int64
+	body  []byte // a small one; large ones are read when they are sent
+	flags mail.Flags
+	place sink.Place
+	done  bool // the server has said OK
+	err   error
+}
+
+// A group is what one command brings.
+type group []*item
+
+const (
+	mostGroup  = 64      // messages of one command, where it may bring several
+	groupBytes = 1 << 20 // and octets
+	small      = 1 << 20 // a body up to this is read before it is sent
+	mostOpen   = 100     // commands without an answer
+)
+
+// State implements sink.Folder: UIDVALIDITY, UIDNEXT and the number of
+// messages.
+func (f *folder) State(ctx context.Context) (sink.State, error) {
+	if f.now.validity == 0 {
+		if err := f.ask(ctx); err != nil {
+			return "", err
+		}
+	}
+	return sink.State(fmt.Sprintf("%d:%d:%d", f.now.validity, f.now.next, f.now.messages)), nil
+}
+
+// ask finds out the folder's numbers.
+func (f *folder) ask(ctx context.Context) error {
+	err := f.s.pool.Use(ctx, func(c *imapconn.Conn) error {
+		err := c.Status(ctx, []string{f.raw}, items(c), func(_ int, n imapconn.Counts) { f.learn(known(n)) })
+		if err != nil || f.now.validity != 0 {
+			return err
+		}
+		box, err := c.Examine(ctx, f.raw)
+		if err == nil {
+			f.learn(counts{validity: box.Validity, next: max(box.Next, 1), messages: int64(box.Exists)})
+			err = c.Unselect(ctx)
+		}
+		return err
+	})
+	return fail("look", f.path, runWide(err))
+}
+
+// learn takes over new numbers, for whoever opens the folder next, too.
+func (f *folder) learn(n counts) {
+	if n.validity == 0 {
+		return
+	}
+	f.now = n
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	if st := f.s.tree.folders[f.path]; st != nil {
+		st.counts = n
+	}
+}
+
+// Mark implements sink.Folder. What is known of UIDNEXT may be old: it only
+// ever grows.
+func (f *folder) Mark(ctx context.Context) (sink.Mark, error) {
+	if f.now.validity == 0 {
+		if err := f.ask(ctx); err != nil {
+			return "", err
+		}
+	}
+	f.from, f.items, f.group, f.weight, f.known, f.tried = f.now, nil, nil, 0, true, false
+	f.sent = map[string]group{}
+	return sink.Mark(fmt.Sprintf("%d:%d", f.now.validity, f.now.next)), nil
+}
+
+// Put implements sink.Folder. Messages are gathered for one command where the
+// server takes several at once, and no answer is waited for.
+func (f *folder) Put(ctx context.Context, m *sink.Message) error {
+	if err := context.Cause(ctx); err != nil {
+		return fail("append", f.path, err)
+	}
+	if err := f.begin(ctx); err != nil {
+		return err
+	}
+	it := &item{m: m, ends: wireEnds(m.Ends)}
+	it.size = it.ends.Size(m.Text, m.Lines)
+	f.items = append(f.items, it)
+	f.prepare(it)
+	if it.err != nil {
+		return nil
+	}
+	return f.add(it)
+}
+
+// begin takes a connection, and learns once which flags last here.
+func (f *folder) begin(ctx context.Context) error {
+	if f.a != nil {
+		return nil
+	}
+	c, _, err := f.s.pool.Borrow(ctx)
+	if err != nil {
+		return fail("append", f.path, runWide(err))
+	}
+	f.c = c
+	if f.lasting == nil {
+		if err := f.learnFlags(ctx); err != nil {
+			f.leave()
+			return fail("append", f.path, err)
+		}
+	}
+	f.a = c.Appends(ctx)
+	return nil
+}
+
+// leave gives the connection back. One with something on its way is of no
+// further use, and ends.
+func (f *folder) leave() {
+	if f.a != nil {
+		f.doubt = f.doubt || len(f.sent) > 0
+		f.a.End()
+		f.a = nil
+	}
+	if f.c != nil {
+		f.s.pool.GiveBack(f.c)
+		f.c = nil
+	}
+}
+
+// wireEnds are the line ends that a message is sent with: those it came with,
+// but CRLF where it has none (RFC 3501, section 2.2, and RFC 5322, section 2.3:
+// a message of local files has the line ends of the system).
+func wireEnds(e mail.Ends) mail.Ends {
+	if e.Kind == mail.EndsLF {
+		e.Kind = mail.EndsCRLF
+	}
+	return e
+}
+
+// prepare refuses what the server will not take, and reads a small body: one
+// that cannot be read must not break the line for others.
+func (f *folder) prepare(it *item) {
+	most := f.s.tree.most
+	if f.now.limit > 0 {
+		most = f.now.limit
+	}
+	switch {
+	case it.size == 0:
+		it.refuse(errors.New("it has no content, and IMAP cannot bring an empty message (RFC 3502)"))
+	case most > 0 && it.size > most:
+		it.refuse(fmt.Errorf("it has %d octets and the server takes no more than %d", it.size, most))
+	case it.size <= small:
+		var b bytes.Buffer
+		b.Grow(int(it.size))
+		if err := it.write(&b); err != nil {
+			it.refuse(err)
+		} else if int64(b.Len()) != it.size {
+			it.refuse(fmt.Errorf("%d bytes were to be sent and it has %d", it.size, b.Len()))
+		}
+		it.body = b.Bytes()
+	}
+	it.flags = f.lasting.of(it.m.Flags)
+	f.lasting.miss(it.m.Flags)
+}
+
+func (it *item) refuse(why error) {
+	it.err = &mail.Error{Op: "append", Scope: mail.ScopeMessage, Err: why}
+}
+
+// write writes the message as it goes over the wire.
+func (it *item) write(w io.Writer) error {
+	if it.body != nil {
+		_, err := w.Write(it.body)
+		return err
+	}
+	r, err := it.m.Open()
+	if err != nil {
+		return err
+	}
+	defer r.Close() // it was only read
+	out := it.ends.Restore(w)
+	if _, err := io.Copy(out, r); err != nil {
+		return err
+	}
+	return out.Close()
+}
+
+// add puts an item into the group that is to be sent, or sends it.
+func (f *folder) add(it *item) error {
+	several := f.c.Has("MULTIAPPEND") && it.body != nil && f.c.Streams(it.size)
+	if len(f.group) > 0 && (!several || f.weight+it.size > groupBytes || len(f.group) >= mostGroup) {
+		if err := f.flush(); err != nil {
+			return err
+		}
+	}
+	f.group = append(f.group, it)
+	f.weight += it.size
+	if !several {
+		return f.flush()
+	}
+	return nil
+}
+
+// flush sends the group.
+func (f *folder) flush() error {
+	g := f.group
+	f.group, f.weight = nil, 0
+	if len(g) == 0 {
+		return nil
+	}
+	for f.a.Open() >= mostOpen {
+		if err := f.answer(); err != nil {
+			return err
+		}
+	}
+	return f.send(g)
+}
+
+func (f *folder) send(g group) error {
+	letters := make([]imapconn.Letter, len(g))
+	for i, it := range g {
+		letters[i] = imapconn.Letter{Flags: it.flags, Date: dateFor(it.m.Date), Size: it.size, Write: it.write}
+	}
+	tag, err := f.a.Send(f.raw, letters...)
+	if err != nil {
+		f.doubt = true
+		if errors.Is(err, imapconn.ErrBody) {
+			g[0].refuse(err) // a body that was not read before is sent alone
+			return errBody
+		}
+		return fail("append", f.path, err)
+	}
+	f.sent[tag] = g
+	return nil
+}
+
+// errBody says that the line is broken because of one message only.
+var errBody = errors.New("a message broke off")
+
+// dateFor is a date that servers take (RELIABILITY, row D7); the catalog keeps
+// the true one.
+func dateFor(t time.Time) time.Time {
+	switch {
+	case t.IsZero():
+		return t
+	case t.Year() < 1970:
+		return time.Unix(0, 0).UTC()
+	case t.Year() > 9999:
+		return time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
+	}
+	return t
+}
+
+// answer reads one answer and does what it takes.
+func (f *folder) answer() error {
+	done, n, err := f.a.Next()
+	if err != nil {
+		f.doubt = true
+		return fail("append", f.path, err)
+	}
+	if n != nil {
+		f.counted(known(*n))
+	}
+	g, ok := f.sent[done.Tag]
+	delete(f.sent, done.Tag)
+	if !ok {
+		return nil // to STATUS
+	}
+	if done.Status.Type == "OK" {
+		f.took(g, done)
+		return nil
+	}
+	return f.refused(g, &done.Status)
+}
+
+// took notes that the server has said OK to a group.
+func (f *folder) took(g group, done *imapconn.Appended) {
+	told := len(done.UIDs) == len(g)
+	for i, it := range g {
+		it.done = true
+		it.body = nil
+		if told {
+			it.place = place(done.Validity, done.UIDs[i])
+			f.now.next = max(f.now.next, done.UIDs[i]+1)
+		}
+	}
+	if told && done.Validity != f.now.validity {
+		f.now.validity = done.Validity // the server has renumbered the folder
+	}
+}
+
+func place(validity, uid uint32) sink.Place {
+	return sink.Place(strconv.FormatUint(uint64(validity), 10) + ":" + strconv.FormatUint(uint64(uid), 10))
+}
+
+// numbers reads a place or a mark.
+func numbers(s string) (validity, n uint32, ok bool) {
+	a, b, _ := strings.Cut(s, ":")
+	v, err := strconv.ParseUint(a, 10, 32)
+	u, err2 := strconv.ParseUint(b, 10, 32)
+	return uint32(v), uint32(u), err == nil && err2 == nil && v > 0 && u > 0
+}
+
+// Close implements sink.Folder.
+func (f *folder) Close() error {
+	f.leave()
+	if lost := f.lasting.lost(); lost != "" {
+		f.s.note("%s: the server keeps no such flags, they stay behind: %s", mail.Clean(string(f.path)), lost)
+	}
+	return nil
+}
