@@ -82,11 +82,6 @@ type Matcher interface {
 	Stale(ctx context.Context, at Place) (bool, error)
 }
 
-// A Noter is a Sink that has something to tell at the end.
-type Noter interface {
-	Notes() []string
-}
-
 // A Folder takes messages in batches: one Mark, any number of Put and Link,
 // one Sync. After a batch that did not reach its commit, in this process or in
 // one that died, Recover says what became of it. It is used by one goroutine

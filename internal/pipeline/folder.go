@@ -10,6 +10,7 @@ import (
 	"mailhaul/internal/catalog"
 	"mailhaul/internal/mail"
 	"mailhaul/internal/spool"
+	"mailhaul/sink"
 	"mailhaul/source"
 )
 
@@ -415,7 +416,7 @@ func (t *try) compare(ctx context.Context, piece []source.Entry) error {
 // unknown decides how an entry comes over: from the archive where the server
 // itself says that it is the same as a stored one, else from the server.
 func (t *try) unknown(ctx context.Context, e source.Entry) error {
-	if e.Global == "" || t.liar.Load() {
+	if e.Global == "" || t.liar.Load() || t.elsewhere() {
 		t.want = append(t.want, e)
 		return nil
 	}
@@ -441,6 +442,13 @@ func (t *try) unknown(ctx context.Context, e source.Entry) error {
 	j.claims = []string{key}
 	j.twin, j.rec.Ends = &twin, twin.Ends
 	return w.put(order{job: j})
+}
+
+// elsewhere reports whether the destination is a server: getting a copy's bytes
+// from there costs no less than from the source.
+func (r *run) elsewhere() bool {
+	_, ok := r.Sink.(sink.Remote)
+	return ok
 }
 
 // audited picks one in a hundred of the server's promises to be looked into

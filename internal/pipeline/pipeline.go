@@ -51,7 +51,9 @@ type Options struct {
 	Dedup   Dedup
 	MaxSize int64 // leave out larger messages; 0: none
 	Remove  Remove
-	Readers int // mailboxes read at once; 0: 4
+	Refill  bool // bring again what has gone from a destination that others change, too
+	Share   bool // source folders may go to the same folder of the sink
+	Readers int  // mailboxes read at once; 0: 4
 	Batch   BatchLimit
 
 	Now   func() time.Time                           // nil: time.Now
@@ -104,6 +106,7 @@ type run struct {
 	report  Report
 	writers map[*writer]struct{}
 	open    map[mail.Path]*openFolder
+	turns   map[mail.Path]chan struct{} // who may write to a folder of the sink
 }
 
 // Run returns nil when everything was settled. The report is valid in any
@@ -114,6 +117,7 @@ func (p *Pipeline) Run(ctx context.Context) (Report, error) {
 		report:   Report{Folders: map[mail.Path]*Counts{}},
 		writers:  map[*writer]struct{}{},
 		open:     map[mail.Path]*openFolder{},
+		turns:    map[mail.Path]chan struct{}{},
 	}
 	r.defaults()
 	p.Spool.Full = r.flushAll
@@ -234,9 +238,11 @@ func (r *run) transfer(ctx context.Context) error {
 	if err == nil && r.Options.Remove.Yes {
 		err = r.remove(ctx, folders)
 	}
-	if n, ok := r.Source.(source.Noter); ok {
-		for _, text := range n.Notes() {
-			err = errors.Join(err, r.remark(ctx, mail.Clean(text)))
+	for _, side := range []any{r.Source, r.Sink} {
+		if n, ok := side.(source.Noter); ok {
+			for _, text := range n.Notes() {
+				err = errors.Join(err, r.remark(ctx, mail.Clean(text)))
+			}
 		}
 	}
 	return errors.Join(err, r.reconcile(ctx))
@@ -262,7 +268,7 @@ func (r *run) choose(ctx context.Context, list []source.Folder) ([]*folder, erro
 		if !ok {
 			continue
 		}
-		if owner, is := taken[foldername.Key(to)]; is && owner != f.Path {
+		if owner, is := taken[foldername.Key(to)]; is && owner != f.Path && !r.Options.Share {
 			sum := sha256.Sum256([]byte(f.Raw))
 			to += mail.Path("~" + hex.EncodeToString(sum[:4]))
 		}
@@ -376,6 +382,24 @@ func (r *run) acquire(ctx context.Context, path mail.Path, create bool) (*openFo
 	}
 	o.users++
 	return o, nil
+}
+
+// mayWrite waits until nobody else writes to a folder of the sink, to which several
+// folders of the source may go, and gives the right back by done.
+func (r *run) mayWrite(ctx context.Context, path mail.Path) (done func(), err error) {
+	r.mu.Lock()
+	c := r.turns[path]
+	if c == nil {
+		c = make(chan struct{}, 1)
+		r.turns[path] = c
+	}
+	r.mu.Unlock()
+	select {
+	case c <- struct{}{}:
+		return func() { <-c }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 func (r *run) release(path mail.Path) error {

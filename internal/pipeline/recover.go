@@ -112,6 +112,15 @@ func (r *run) checkFolder(ctx context.Context, known catalog.SinkFolder, lost []
 	}
 	defer r.release(known.Path)
 	now, err := f.State(ctx)
+	if m, ok := f.Folder.(sink.Matcher); ok && err == nil {
+		if now == known.State {
+			return nil
+		}
+		if err := r.checkShared(ctx, known.Path, f.Folder, m); err != nil {
+			return err
+		}
+		return r.Catalog.SetState(ctx, known.Path, now)
+	}
 	if err != nil || now == known.State && len(lost) == 0 {
 		return err
 	}
@@ -134,6 +143,62 @@ func (r *run) checkFolder(ctx context.Context, known catalog.SinkFolder, lost []
 		return err
 	}
 	return r.Catalog.SetState(ctx, known.Path, now)
+}
+
+// checkShared looks at a folder that others fill, too. Where it was numbered
+// anew, what we brought must be recognised again. What is not there any more its
+// owner has moved or deleted: that is said, and it is not brought a second time
+// unless the user wants it.
+func (r *run) checkShared(ctx context.Context, path mail.Path, f sink.Folder, m sink.Matcher) error {
+	var stale []int64
+	var current []catalog.Stored
+	for s, err := range r.Catalog.Messages(ctx, path) {
+		if err != nil {
+			return err
+		}
+		is, err := m.Stale(ctx, s.Place)
+		switch {
+		case err != nil:
+			return err
+		case is:
+			stale = append(stale, s.Message)
+		default:
+			current = append(current, s)
+		}
+	}
+	if len(stale) > 0 {
+		r.note(path, "%s: the destination has numbered the folder anew: what was brought is compared with what is there", mail.Clean(string(path)))
+		if err := r.Catalog.Lose(ctx, stale); err != nil {
+			return err
+		}
+	}
+	scan, ok := f.(sink.Scanner)
+	if len(current) == 0 || !ok {
+		return nil
+	}
+	there := places{seed: maphash.MakeSeed()}
+	for found, err := range scan.Scan(ctx, false) {
+		if err != nil {
+			return err
+		}
+		there.add(found.Place)
+	}
+	there.sort()
+	var away []int64
+	for _, s := range current {
+		if !there.has(s.Place) {
+			away = append(away, s.Message)
+		}
+	}
+	switch {
+	case len(away) == 0:
+		return nil
+	case r.Options.Refill:
+		return r.Catalog.Lose(ctx, away)
+	}
+	r.note(path, "%s: of the messages that were brought %d are not there any more (moved or deleted at the destination); they are not brought again unless --refill is given",
+		mail.Clean(string(path)), len(away))
+	return nil
 }
 
 // regain takes messages back that lie where they were, once they were read and
@@ -230,6 +295,9 @@ func (p *places) has(at sink.Place) bool {
 // reconcile says what the archive had and has no more.
 func (r *run) reconcile(ctx context.Context) error {
 	lost, err := r.Catalog.Reconcile(context.WithoutCancel(ctx))
+	if r.elsewhere() {
+		return err // what a server has lost, and the source has not, is history
+	}
 	for _, s := range lost {
 		r.report.Lost = append(r.report.Lost, Gone{Folder: s.Folder, Digest: s.Digest, SHA256: s.Digest.String()})
 	}

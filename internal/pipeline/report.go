@@ -62,6 +62,7 @@ type Counts struct {
 
 	Flagged int64 `json:"flagged"`      // known ones whose flags or labels changed
 	Removed int64 `json:"removed"`      // of all but the unstored: deleted at the source
+	Present int64 `json:"present"`      // of Duplicate: the destination had it, and we had not brought it
 	Spared  int64 `json:"spared"`       // of Duplicate: not even downloaded
 	Bytes   int64 `json:"bytes"`        // read from the source
 	Written int64 `json:"stored_bytes"` // of Stored, in text form
@@ -88,6 +89,7 @@ func (c *Counts) add(d *Counts) {
 	c.Unreached += d.Unreached
 	c.Flagged += d.Flagged
 	c.Removed += d.Removed
+	c.Present += d.Present
 	c.Spared += d.Spared
 	c.Bytes += d.Bytes
 	c.Written += d.Written

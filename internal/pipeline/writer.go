@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"strconv"
 	"sync"
@@ -27,6 +28,7 @@ const closing = 10 * time.Second
 type writer struct {
 	r    *run
 	path mail.Path
+	turn func() // gives back the right to write to the folder
 	f    *openFolder
 	in   chan order
 	soon chan struct{} // close the batch now
@@ -43,6 +45,8 @@ type writer struct {
 	parked  int               // jobs that wait for another's commit
 	waiting map[*job]struct{} // those of them that came with claims of their own
 	again   []*job            // to be fetched from the source after all
+
+	theirs *places // of the folder's committed messages; nil: not looked up yet
 
 	mu    sync.Mutex
 	freed []*job // parked jobs whose owner is settled
@@ -67,6 +71,7 @@ type job struct {
 	link   bool           // put by a link to twin
 	claims []string       // settled with what becomes of it
 	at     catalog.Stored // afterwards
+	found  sink.Place     // where the destination has it already, brought by somebody else
 }
 
 // A change is a known message whose flags the server has changed.
@@ -78,12 +83,17 @@ type change struct {
 
 // writeTo opens the sink folder of f and starts its writer.
 func (r *run) writeTo(ctx context.Context, f *folder) (*writer, error) {
-	o, err := r.acquire(ctx, f.box.Sink, true)
+	turn, err := r.mayWrite(ctx, f.box.Sink)
 	if err != nil {
 		return nil, err
 	}
+	o, err := r.acquire(ctx, f.box.Sink, true)
+	if err != nil {
+		turn()
+		return nil, err
+	}
 	w := &writer{
-		r: r, path: f.box.Sink, f: o,
+		r: r, turn: turn, path: f.box.Sink, f: o,
 		in:      make(chan order, 4096),
 		soon:    make(chan struct{}, 1),
 		done:    make(chan struct{}),
@@ -129,6 +139,7 @@ func (w *writer) finish() ([]*job, error) {
 	w.r.mu.Lock()
 	delete(w.r.writers, w)
 	w.r.mu.Unlock()
+	defer w.turn()
 	return w.again, errors.Join(w.err, w.r.release(w.path))
 }
 
@@ -522,7 +533,7 @@ func (w *writer) flush(ctx context.Context) error {
 // manyFlags is how many changes are brought to the sink at once.
 const manyFlags = 500
 
-func (w *writer) write(ctx context.Context, batch []*job) error {
+func (w *writer) write(ctx context.Context, batch []*job) (err error) {
 	var wants []sink.Want
 	intent := catalog.Batch{Folder: w.path}
 	for _, j := range batch {
@@ -534,6 +545,16 @@ func (w *writer) write(ctx context.Context, batch []*job) error {
 	}
 	if len(wants) == 0 {
 		return w.commit(ctx, 0, batch, nil, "")
+	}
+	if wants, err = w.recognise(ctx, batch, wants); err != nil {
+		return err
+	}
+	if len(wants) == 0 {
+		after, err := w.f.State(ctx)
+		if err != nil {
+			return err
+		}
+		return w.commit(ctx, 0, batch, nil, after)
 	}
 	mark, err := w.f.Mark(ctx)
 	if err != nil {
@@ -565,10 +586,54 @@ func (w *writer) write(ctx context.Context, batch []*job) error {
 	return errors.Join(err, w.commit(ctx, id, batch, results, after)) // know it
 }
 
+// recognise looks in a folder that others fill, too, for messages that are
+// there already. It returns the wants of those that must be written.
+func (w *writer) recognise(ctx context.Context, batch []*job, wants []sink.Want) ([]sink.Want, error) {
+	m, ok := w.f.Folder.(sink.Matcher)
+	if !ok {
+		return wants, nil
+	}
+	var trouble error
+	found, err := m.Match(ctx, wants, func(p sink.Place) bool {
+		if w.theirs == nil && trouble == nil {
+			w.theirs, trouble = w.r.standing(ctx, w.path)
+		}
+		return trouble == nil && w.theirs.has(p)
+	})
+	if err = errors.Join(err, trouble); err != nil {
+		return nil, err
+	}
+	var rest []sink.Want
+	i := 0
+	for _, j := range batch {
+		if j.rec.Message != 0 {
+			continue
+		}
+		if j.found = found[i]; j.found == "" {
+			rest = append(rest, wants[i])
+		}
+		i++
+	}
+	return rest, nil
+}
+
+// standing are the places of what we have brought to a folder.
+func (r *run) standing(ctx context.Context, path mail.Path) (*places, error) {
+	all := &places{seed: maphash.MakeSeed()}
+	for s, err := range r.Catalog.Messages(ctx, path) {
+		if err != nil {
+			return nil, err
+		}
+		all.add(s.Place)
+	}
+	all.sort()
+	return all, nil
+}
+
 func (w *writer) putAll(ctx context.Context, batch []*job) ([]sink.Result, error) {
 	n := 0
 	for _, j := range batch {
-		if j.rec.Message != 0 {
+		if j.rec.Message != 0 || j.found != "" {
 			continue
 		}
 		n++
@@ -597,14 +662,19 @@ func (w *writer) putAll(ctx context.Context, batch []*job) ([]sink.Result, error
 // waited for it.
 func (w *writer) commit(ctx context.Context, id int64, batch []*job, results []sink.Result, after sink.State) error {
 	done := make([]catalog.Outcome, len(batch))
+	var larger error // that concerns more than a message: it is told once the others are committed
 	for i, j := range batch {
 		done[i] = catalog.Outcome{Record: j.rec, Folder: j.at.Folder, Place: j.at.Place}
-		if j.rec.Message == 0 {
+		switch {
+		case j.found != "":
+			done[i].Folder, done[i].Place = w.path, j.found
+		case j.rec.Message == 0:
 			done[i].Folder, done[i].Place, done[i].Err = w.path, results[0].Place, results[0].Err
 			results = results[1:]
 		}
 		if done[i].Err != nil && mail.ScopeOf(done[i].Err, mail.ScopeMessage) != mail.ScopeMessage {
-			return done[i].Err
+			larger = done[i].Err
+			done[i].Place, done[i].Err = "", nil // unknown again
 		}
 	}
 	at("commit")
@@ -619,7 +689,7 @@ func (w *writer) commit(ctx context.Context, id int64, batch []*job, results []s
 		}
 		w.settle(j, done[i])
 	}
-	return nil
+	return larger
 }
 
 // settle counts what became of a job and tells those who wait for it.
@@ -638,8 +708,11 @@ func (w *writer) settle(j *job, o catalog.Outcome) {
 	case o.Place == "":
 		w.r.mu.Unlock()
 		return // not reached; the error of the batch says why
-	case j.rec.Message != 0 || j.link:
+	case j.rec.Message != 0 || j.link || j.found != "":
 		c.Duplicate++
+		if j.found != "" {
+			c.Present++
+		}
 		c.Saved += text
 		if j.spared {
 			c.Spared++

@@ -120,7 +120,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 // Identity implements sink.Remote.
 func (s *Sink) Identity() string { return s.opt.Identity }
 
-// Notes implements sink.Noter.
+// Notes implements source.Noter, which is for any side.
 func (s *Sink) Notes() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
