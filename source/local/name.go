@@ -29,11 +29,13 @@ func Path(names []string) mail.Path {
 	return mail.Join(all...)
 }
 
-// roles are the folders that mail programs make by themselves.
+// roles are the folders that mail programs make by themselves. A folder named
+// "Important" is none of them: it holds mail of its own, while on a server the
+// role means a view of what lies elsewhere.
 var roles = map[string]string{
 	"inbox": "inbox", "drafts": "drafts", "sent": "sent", "sent messages": "sent", "sent items": "sent", "sent mail": "sent",
 	"junk": "junk", "junk e-mail": "junk", "spam": "junk", "trash": "trash", "deleted messages": "trash", "deleted items": "trash",
-	"archive": "archive", "archives": "archive", "starred": "flagged", "important": "important",
+	"archive": "archive", "archives": "archive",
 	"all mail including spam and trash": "all", "all mail": "all",
 }
 
