@@ -45,10 +45,19 @@ func (c *Conn) Appends(ctx context.Context) *Appends {
 	return &Appends{c: c, stop: c.nc.Follow(ctx), out: bufio.NewWriterSize(&c.guard, 64<<10)}
 }
 
-// ErrBody marks a message that could not be read to its end while it was sent.
-// The server has got only a part of it and has not stored anything: the
-// connection was closed in the middle.
-var ErrBody = errors.New("the message could not be read to its end")
+// A BodyError tells of a message that could not be read to its end while it was
+// sent: which one of the command's. The server has got only a part of it and has
+// stored none of the command: the connection was closed in the middle.
+type BodyError struct {
+	Letter int
+	Err    error
+}
+
+func (e *BodyError) Error() string {
+	return "the message could not be read to its end: " + e.Err.Error()
+}
+
+func (e *BodyError) Unwrap() error { return e.Err }
 
 // Streams reports whether a literal of n bytes may be sent without waiting
 // for the server (RFC 7888).
@@ -104,7 +113,7 @@ func (a *Appends) send(tag, name string, letters []Letter) (refused *Status, err
 			}
 		}
 	}
-	for _, l := range letters {
+	for i, l := range letters {
 		a.out.WriteByte(' ')
 		if len(l.Flags) > 0 {
 			a.out.WriteString("(" + l.Flags.Key() + ") ")
@@ -124,7 +133,7 @@ func (a *Appends) send(tag, name string, letters []Letter) (refused *Status, err
 				return refused, err
 			}
 		}
-		if err := a.body(l); err != nil {
+		if err := a.body(i, l); err != nil {
 			return nil, err
 		}
 	}
@@ -146,7 +155,7 @@ func (a *Appends) wait(tag string) (refused *Status, err error) {
 
 // body writes exactly as much as was announced, or breaks the connection off:
 // a server must never take a part for the whole (RELIABILITY, row C1).
-func (a *Appends) body(l Letter) error {
+func (a *Appends) body(i int, l Letter) error {
 	w := &measured{w: a.out, left: l.Size}
 	err := l.Write(w)
 	switch {
@@ -156,7 +165,7 @@ func (a *Appends) body(l Letter) error {
 		err = fmt.Errorf("%d bytes are missing", w.left)
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrBody, err)
+		return &BodyError{i, err}
 	}
 	return nil
 }

@@ -44,6 +44,22 @@ type guard struct {
 const mostHeld = 1 << 20
 
 func (g *guard) Write(p []byte) (int, error) {
+	if len(g.held) == 0 && g.literal > 0 {
+		// The inside of a literal needs no look and no copy.
+		n := int(min(int64(len(p)), g.literal))
+		done, err := g.w.Write(p[:n])
+		g.literal -= int64(done)
+		if err != nil || n == len(p) {
+			return done, err
+		}
+		more, err := g.lines(p[n:])
+		return n + more, err
+	}
+	return g.lines(p)
+}
+
+// lines passes on what is not the inside of a literal alone.
+func (g *guard) lines(p []byte) (int, error) {
 	g.held = append(g.held, p...)
 	out := 0 // of held, fit to be sent
 	for out < len(g.held) {

@@ -84,7 +84,7 @@ func TestListStatus(t *testing.T) {
 		if err != nil || len(entries) != 2 || entries[1].Counts != nil {
 			t.Fatal(entries, err)
 		}
-		if n := entries[0].Counts; n == nil || *n != (Counts{3, 9, -1, -1, -1}) {
+		if n := entries[0].Counts; n == nil || *n != (Counts{3, 9, -1, -1, -1, -1}) {
 			t.Errorf("%+v", n)
 		}
 		if entries, _, err = c.List(t.Context(), "MESSAGES UIDNEXT"); err != nil || len(entries) != 1 || entries[0].Name != "e" {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // A Digest identifies the content of a message whatever store holds it:
@@ -247,33 +248,46 @@ type restorer struct {
 	run  int    // of ends.Runs
 	left uint32 // lines left in it
 	held bool   // an LF of the text is held back: it may be the last
-	buf  []byte
 }
 
+// pieces are buffers that a text is restored in, piece by piece: a message is
+// never held a second time.
+var pieces = sync.Pool{New: func() any { return make([]byte, 0, piece) }}
+
+const piece = 32 << 10
+
 func (r *restorer) Write(p []byte) (int, error) {
-	n := len(p)
-	r.buf = r.buf[:0]
+	buf := pieces.Get().([]byte)
+	defer pieces.Put(buf[:0])
+	for done := 0; done < len(p); {
+		part := p[done:min(done+piece/2-2, len(p))] // each LF may become two bytes
+		if _, err := r.w.Write(r.restore(buf[:0], part)); err != nil {
+			return done, err
+		}
+		done += len(part)
+	}
+	return len(p), nil
+}
+
+// restore appends a part of the text to dst as it was received.
+func (r *restorer) restore(dst, p []byte) []byte {
 	for len(p) > 0 {
 		if r.held {
 			r.held = false
 			if r.crlf() {
-				r.buf = append(r.buf, '\r')
+				dst = append(dst, '\r')
 			}
-			r.buf = append(r.buf, '\n')
+			dst = append(dst, '\n')
 		}
 		i := bytes.IndexByte(p, '\n')
 		if i < 0 {
-			r.buf = append(r.buf, p...)
-			break
+			return append(dst, p...)
 		}
-		r.buf = append(r.buf, p[:i]...)
+		dst = append(dst, p[:i]...)
 		r.held = true
 		p = p[i+1:]
 	}
-	if _, err := r.w.Write(r.buf); err != nil {
-		return 0, err
-	}
-	return n, nil
+	return dst
 }
 
 // crlf takes the next line end off the runs.

@@ -1,7 +1,6 @@
 package imap
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +35,7 @@ type folder struct {
 	sent   map[string]group // by the tag of the command
 	doubt  bool             // something was sent that has no answer, perhaps by a run that died
 	tried  bool             // the folder was made anew in this batch
+	broken bool             // a message has broken the line, and the rest waits for Sync
 	known  bool             // doubt is known: a batch was begun here
 }
 
@@ -44,7 +44,6 @@ type item struct {
 	m     *sink.Message
 	ends  mail.Ends
 	size  int64
-	body  []byte // a small one; large ones are read when they are sent
 	flags mail.Flags
 	place sink.Place
 	done  bool // the server has said OK
@@ -57,7 +56,6 @@ type group []*item
 const (
 	mostGroup  = 64      // messages of one command, where it may bring several
 	groupBytes = 1 << 20 // and octets
-	small      = 1 << 20 // a body up to this is read before it is sent
 	mostOpen   = 100     // commands without an answer
 )
 
@@ -110,7 +108,7 @@ func (f *folder) Mark(ctx context.Context) (sink.Mark, error) {
 			return "", err
 		}
 	}
-	f.from, f.items, f.group, f.weight, f.known, f.tried = f.now, nil, nil, 0, true, false
+	f.from, f.items, f.group, f.weight, f.known, f.tried, f.broken = f.now, nil, nil, 0, true, false, false
 	f.sent = map[string]group{}
 	return sink.Mark(fmt.Sprintf("%d:%d", f.now.validity, f.now.next)), nil
 }
@@ -128,10 +126,15 @@ func (f *folder) Put(ctx context.Context, m *sink.Message) error {
 	it.size = it.ends.Size(m.Text, m.Lines)
 	f.items = append(f.items, it)
 	f.prepare(it)
-	if it.err != nil {
+	if it.err != nil || f.broken {
 		return nil
 	}
-	return f.add(it)
+	err := f.add(it)
+	if err == errBody {
+		f.broken = true // Sync goes on from here
+		return nil
+	}
+	return err
 }
 
 // begin takes a connection, and learns once which flags last here.
@@ -178,8 +181,7 @@ func wireEnds(e mail.Ends) mail.Ends {
 	return e
 }
 
-// prepare refuses what the server will not take, and reads a small body: one
-// that cannot be read must not break the line for others.
+// prepare refuses what the server will not take.
 func (f *folder) prepare(it *item) {
 	most := f.s.tree.most
 	if f.now.limit > 0 {
@@ -190,15 +192,6 @@ func (f *folder) prepare(it *item) {
 		it.refuse(errors.New("it has no content, and IMAP cannot bring an empty message (RFC 3502)"))
 	case most > 0 && it.size > most:
 		it.refuse(fmt.Errorf("it has %d octets and the server takes no more than %d", it.size, most))
-	case it.size <= small:
-		var b bytes.Buffer
-		b.Grow(int(it.size))
-		if err := it.write(&b); err != nil {
-			it.refuse(err)
-		} else if int64(b.Len()) != it.size {
-			it.refuse(fmt.Errorf("%d bytes were to be sent and it has %d", it.size, b.Len()))
-		}
-		it.body = b.Bytes()
 	}
 	it.flags = f.lasting.of(it.m.Flags)
 	f.lasting.miss(it.m.Flags)
@@ -210,10 +203,6 @@ func (it *item) refuse(why error) {
 
 // write writes the message as it goes over the wire.
 func (it *item) write(w io.Writer) error {
-	if it.body != nil {
-		_, err := w.Write(it.body)
-		return err
-	}
 	r, err := it.m.Open()
 	if err != nil {
 		return err
@@ -228,7 +217,7 @@ func (it *item) write(w io.Writer) error {
 
 // add puts an item into the group that is to be sent, or sends it.
 func (f *folder) add(it *item) error {
-	several := f.c.Has("MULTIAPPEND") && it.body != nil && f.c.Streams(it.size)
+	several := f.c.Has("MULTIAPPEND") && it.size <= groupBytes && f.c.Streams(it.size)
 	if len(f.group) > 0 && (!several || f.weight+it.size > groupBytes || len(f.group) >= mostGroup) {
 		if err := f.flush(); err != nil {
 			return err
@@ -265,8 +254,9 @@ func (f *folder) send(g group) error {
 	tag, err := f.a.Send(f.raw, letters...)
 	if err != nil {
 		f.doubt = true
-		if errors.Is(err, imapconn.ErrBody) {
-			g[0].refuse(err) // a body that was not read before is sent alone
+		var broke *imapconn.BodyError
+		if errors.As(err, &broke) {
+			g[broke.Letter].refuse(broke)
 			return errBody
 		}
 		return fail("append", f.path, err)
@@ -319,7 +309,6 @@ func (f *folder) took(g group, done *imapconn.Appended) {
 	told := len(done.UIDs) == len(g)
 	for i, it := range g {
 		it.done = true
-		it.body = nil
 		if told {
 			it.place = place(done.Validity, done.UIDs[i])
 			f.now.next = max(f.now.next, done.UIDs[i]+1)

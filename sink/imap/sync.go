@@ -17,7 +17,10 @@ func (f *folder) Sync(ctx context.Context) ([]sink.Result, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, fail("append", f.path, err)
 	}
-	err := f.settle()
+	err := error(errBody)
+	if !f.broken {
+		err = f.settle()
+	}
 	for err == errBody {
 		err = f.resume(ctx)
 	}
@@ -84,6 +87,7 @@ func (f *folder) counted(n counts) {
 // found, the rest is sent again.
 func (f *folder) resume(ctx context.Context) error {
 	f.leave()
+	f.broken = false
 	var open []*item
 	var wants []sink.Want
 	for _, it := range f.items {
