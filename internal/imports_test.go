@@ -61,7 +61,8 @@ var arrows = map[string][]string{
 	"internal/folderplan": {"source", "internal/mail", "internal/location", "internal/foldername", "internal/utf7"},
 	"internal/pipeline": {"internal/mail", "internal/foldername", "internal/spool", "internal/catalog", "source", "sink",
 		"golang.org/x/sync/errgroup"},
-	"internal/job": {"internal/pipeline", "internal/catalog", "internal/spool", "internal/location", "internal/mail",
+	"internal/folderplan": {"internal/mail", "internal/location", "internal/foldername", "source"},
+	"internal/job": {"internal/pipeline", "internal/folderplan", "internal/catalog", "internal/spool", "internal/location", "internal/mail",
 		"internal/verify", "source", "sink"},
 
 	"internal/testmail": {"internal/...", "source/...", "sink/...", "github.com/emersion/go-imap/v2/..."},
@@ -69,7 +70,7 @@ var arrows = map[string][]string{
 	"sink/sinktest":     {"internal/...", "sink", "github.com/google/go-cmp/..."},
 
 	"cmd/mailhaul": {"internal/...", "source", "source/imap", "source/pop3", "source/mbox",
-		"source/maildir", "source/eml", "sink", "sink/mbox", "sink/maildir",
+		"source/maildir", "source/eml", "sink", "sink/imap", "sink/mbox", "sink/maildir",
 		"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/schollz/progressbar/v3", "github.com/rivo/uniseg", "golang.org/x/term"},
 }
 

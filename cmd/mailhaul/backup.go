@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"mailhaul/internal/job"
+	"mailhaul/internal/location"
 	"mailhaul/internal/pipeline"
 )
 
@@ -83,6 +85,7 @@ func (a *app) backup() *cobra.Command {
 // transfer runs a job and shows it.
 func (a *app) transfer(c *cobra.Command, j job.Job) error {
 	show := a.show()
+	a.twoServers = twoServers(j.From, j.To)
 	report, err := a.runner("mailhaul "+c.Name()+" "+j.From, show.event).Run(c.Context(), j)
 	show.end()
 	code := outcome(report)
@@ -90,11 +93,20 @@ func (a *app) transfer(c *cobra.Command, j job.Job) error {
 		code, _ = judge(c.Context(), err)
 	}
 	// Whoever reads JSON gets a last line in any case.
-	if a.json || len(report.Folders) > 0 || err == nil {
+	if j.DryRun && err == nil {
+		// the plan is all there is to say
+	} else if a.json || len(report.Folders) > 0 || err == nil {
 		show.report(report, code, err)
 	}
 	a.code = code
 	return err
+}
+
+// twoServers reports whether two locations lead to different servers.
+func twoServers(from, to string) bool {
+	f, err := location.Parse(from, "")
+	t, err2 := location.Parse(to, "")
+	return err == nil && err2 == nil && f.Host != "" && t.Host != "" && !strings.EqualFold(f.Hostname(), t.Hostname())
 }
 
 // pause is how a run waits before it tries again; nil in the shipped program.

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"mailhaul/sink"
+	imapaccount "mailhaul/sink/imap"
 	"mailhaul/sink/maildir"
 	"mailhaul/sink/mbox"
 	"mailhaul/source"
@@ -25,6 +26,9 @@ func plugins() (*source.Registry, *sink.Registry) {
 	sources.Register(mboxfile.Scheme())
 	sources.Register(maildirtree.Scheme())
 	sources.Register(eml.Scheme())
+	for _, s := range imapaccount.Schemes() {
+		sinks.Register(s)
+	}
 	sinks.Register(mbox.Scheme())
 	sinks.Register(maildir.Scheme())
 	return &sources, &sinks

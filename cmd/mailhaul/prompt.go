@@ -12,33 +12,81 @@ import (
 	"mailhaul/internal/secret"
 )
 
-// secret finds the password for a location. Whatever a server says of it later
-// is not passed on.
-func (a *app) secret(ctx context.Context, l location.Location) (string, error) {
-	password, err := a.password(ctx, l)
-	mail.Conceal(password)
-	return password, err
+// A keyring is the ways that were given to get a password. The plain ones have
+// no side; those of one side come before them.
+type keyring struct {
+	side          string // "", "from", "to"
+	file, command string
+}
+
+// flag is a flag of the ring.
+func (k *keyring) flag(name string) string {
+	if k.side == "" {
+		return "--" + name
+	}
+	return "--" + k.side + "-" + name
+}
+
+func (k *keyring) variable() string {
+	if k.side == "" {
+		return "MAILHAUL_PASSWORD"
+	}
+	return "MAILHAUL_" + strings.ToUpper(k.side) + "_PASSWORD"
+}
+
+// secretOf gives the passwords of one side: "from" or "to". Whatever a server
+// says of them later is not passed on.
+func (a *app) secretOf(side string) func(context.Context, location.Location) (string, error) {
+	return func(ctx context.Context, l location.Location) (string, error) {
+		password, err := a.password(ctx, side, l)
+		mail.Conceal(password)
+		return password, err
+	}
 }
 
 // password takes it from a file or a command where these are given, from the
-// environment, or from the terminal.
-func (a *app) password(ctx context.Context, l location.Location) (string, error) {
-	switch {
-	case a.passwordFile != "" && a.passwordCommand != "":
-		return "", location.Wrong("give one of them", "--password-file and --password-command")
-	case a.passwordFile != "":
-		return a.given(secret.File(a.passwordFile))
-	case a.passwordCommand != "":
-		return a.given(secret.Command(ctx, a.passwordCommand))
+// environment, or from the terminal. What was given for one server never goes
+// to another.
+func (a *app) password(ctx context.Context, side string, l location.Location) (string, error) {
+	own := &a.fromKeys
+	if side == "to" {
+		own = &a.toKeys
 	}
-	if p := a.getenv("MAILHAUL_PASSWORD"); p != "" {
-		return p, nil
+	password, err := a.from(ctx, own)
+	if err != nil || password != "" {
+		return password, err
+	}
+	if !a.twoServers {
+		password, err = a.from(ctx, &a.keys)
+		if err != nil || password != "" {
+			return password, err
+		}
+	} else if a.keys.file != "" || a.keys.command != "" {
+		return "", location.Wrong("say whose it is: --from-password-file, --to-password-file, --from-password-command, --to-password-command",
+			"one password is given and there are two servers: it will not be sent to both")
 	}
 	if a.in == nil || !term.IsTerminal(int(a.in.Fd())) {
-		return "", location.Wrong("set MAILHAUL_PASSWORD, or give --password-file or --password-command",
+		keys := &a.keys
+		if a.twoServers {
+			keys = own
+		}
+		return "", location.Wrong("set "+keys.variable()+", or give "+keys.flag("password-file")+" or "+keys.flag("password-command"),
 			"no password for %s, and no terminal to ask on", mail.Clean(l.User+" at "+l.Hostname()))
 	}
 	return a.ask(ctx, l)
+}
+
+// from looks into a ring; "" is nothing there.
+func (a *app) from(ctx context.Context, k *keyring) (string, error) {
+	switch {
+	case k.file != "" && k.command != "":
+		return "", location.Wrong("give one of them", "%s and %s", k.flag("password-file"), k.flag("password-command"))
+	case k.file != "":
+		return a.given(secret.File(k.file))
+	case k.command != "":
+		return a.given(secret.Command(ctx, k.command))
+	}
+	return a.getenv(k.variable()), nil
 }
 
 // given turns what is wrong with a way to give the password into a usage error.

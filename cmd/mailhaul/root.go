@@ -24,6 +24,7 @@ import (
 	"mailhaul/internal/location"
 	"mailhaul/internal/mail"
 	"mailhaul/internal/pipeline"
+	"mailhaul/sink"
 )
 
 // Exit codes are promises: scripts tell causes apart by them.
@@ -42,6 +43,8 @@ const (
 const usage = `Mailhaul brings mailboxes home: every message, byte for byte.
 
   mailhaul backup FROM TO       bring what is new from FROM into the archive TO
+  mailhaul migrate FROM TO      bring an account to another provider
+  mailhaul restore ARCHIVE TO   bring an archive back into an account
   mailhaul folders FROM         list folders with roles, messages and sizes
   mailhaul verify ARCHIVE       read every stored message and compare digests
   mailhaul demo                 watch all of it on this machine, no account needed
@@ -50,6 +53,7 @@ const usage = `Mailhaul brings mailboxes home: every message, byte for byte.
 Examples:
   mailhaul backup imaps://ann@example.org@imap.example.org mbox:mail/ann
   mailhaul backup pop3s://bob@pop.example.com maildir:mail/bob
+  mailhaul migrate imaps://ann@old.example imaps://ann@new.example --dry-run
   mailhaul backup --exclude Trash --exclude 'Lists/*' imaps://ann@mail.example.org mbox:mail/ann
 
 Passwords are asked for on a terminal, or come from MAILHAUL_PASSWORD,
@@ -69,17 +73,19 @@ type app struct {
 	getenv func(string) string
 	args   []string
 
-	passwordFile, passwordCommand string
-	cleartext                     bool
-	quiet, json                   bool
-	options                       []string
+	keys, fromKeys, toKeys keyring
+	twoServers             bool // a password without a side is for neither
+	cleartext              bool
+	quiet, json            bool
+	options                []string
+	planned                func(*job.Plan) error // told before anything is written; may be nil
 
 	code int // of a run that ended without an error
 }
 
 // run is the program: it returns the exit code.
 func run(ctx context.Context, args []string, io stdio, getenv func(string) string) int {
-	a := &app{stdio: io, getenv: getenv, args: args}
+	a := &app{stdio: io, getenv: getenv, args: args, fromKeys: keyring{side: "from"}, toKeys: keyring{side: "to"}}
 	root := a.root()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
@@ -121,7 +127,7 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpCommand(a.help(root))
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return unknownFlag(c, err) })
 	root.SetVersionTemplate("mailhaul {{.Version}}\n")
-	root.AddCommand(a.backup(), a.folders(), a.verify(), a.demo())
+	root.AddCommand(a.backup(), a.migrate(), a.restore(), a.folders(), a.verify(), a.demo())
 	for _, c := range root.Commands() {
 		c.DisableFlagsInUseLine = true
 	}
@@ -248,10 +254,18 @@ func version() string {
 
 // accountFlags are those of commands that log in somewhere.
 func (a *app) accountFlags(f *pflag.FlagSet) {
-	f.StringVar(&a.passwordFile, "password-file", "", "read the password from the first line of `FILE` (mode 0600)")
-	f.StringVar(&a.passwordCommand, "password-command", "", "take the password from the first line that `COMMAND` prints")
+	f.StringVar(&a.keys.file, "password-file", "", "read the password from the first line of `FILE` (mode 0600)")
+	f.StringVar(&a.keys.command, "password-command", "", "take the password from the first line that `COMMAND` prints")
 	f.BoolVar(&a.cleartext, "allow-cleartext", false, "let tls=none send the password unencrypted over the network")
 	f.StringArrayVarP(&a.options, "option", "o", nil, "set an option of a location, `NAME=VALUE`; may be repeated")
+}
+
+// sideFlags are those of commands that log in on two sides.
+func (a *app) sideFlags(f *pflag.FlagSet) {
+	for _, k := range []*keyring{&a.fromKeys, &a.toKeys} {
+		f.StringVar(&k.file, k.side+"-password-file", "", "the same for "+strings.ToUpper(k.side)+" alone: `FILE`")
+		f.StringVar(&k.command, k.side+"-password-command", "", "the same for "+strings.ToUpper(k.side)+" alone: `COMMAND`")
+	}
 }
 
 func (a *app) outputFlags(f *pflag.FlagSet) {
@@ -262,7 +276,7 @@ func (a *app) outputFlags(f *pflag.FlagSet) {
 // env is what plug-ins may use.
 func (a *app) env() location.Env {
 	home, _ := os.UserHomeDir()
-	return location.Env{Log: slog.New(logger{w: a.err}), Secret: a.secret, AllowCleartext: a.cleartext, Home: home}
+	return location.Env{Log: slog.New(logger{w: a.err}), Secret: a.secretOf("from"), AllowCleartext: a.cleartext, Home: home}
 }
 
 // stateDir is where programs keep what they remember for a user (XDG Base
@@ -287,7 +301,8 @@ func (a *app) stateDir() string {
 // runner is what a job of this call runs with.
 func (a *app) runner(doing string, observe func(pipeline.Event)) *job.Runner {
 	sources, sinks := plugins()
-	return &job.Runner{Sources: sources, Sinks: sinks, Env: a.env(), State: a.stateDir(), Doing: doing, Observe: observe, Sleep: pause}
+	return &job.Runner{Sources: sources, Sinks: sinks, Env: a.env(), State: a.stateDir(), Doing: doing, Observe: observe, Sleep: pause,
+		ToSecret: a.secretOf("to"), Planned: a.planned}
 }
 
 // withOptions adds those of -o to the location, of several, whose scheme
@@ -398,6 +413,10 @@ func judge(ctx context.Context, err error) (code int, hint string) {
 		return exitDamaged, "the mail itself is not touched; put the archive's catalog back from a copy, or back up into a new directory"
 	case errors.Is(err, catalog.ErrOtherAccount):
 		return exitUsage, "choose another directory, or give --add-account to keep both accounts in this one"
+	case errors.Is(err, errDeclined):
+		return exitFailed, ""
+	case errors.Is(err, sink.ErrFull):
+		return exitLater, "make room at the destination and run the same command again: what is there stays, and it goes on from there"
 	case errors.Is(err, catalog.ErrForeign):
 		return exitFailed, "choose an empty or new directory"
 	case errors.Is(err, catalog.ErrNone):

@@ -35,6 +35,11 @@ type Job struct {
 	MaxSize    int64    // leave out larger messages; 0: none
 	Remove     pipeline.Remove
 	AddAccount bool // let a further account into the archive
+
+	Maps   []string // "Old/*=New/*": where folders go, for a destination with folders of its own
+	Into   string   // put everything below this folder
+	Refill bool     // bring again what has gone from the destination
+	DryRun bool     // plan, and change nothing
 }
 
 // A Runner has what a job needs at run time.
@@ -45,7 +50,13 @@ type Runner struct {
 	State   string // directory for the catalogs of destinations elsewhere; empty: there is none
 	Doing   string // what a second run is told that the archive is locked for
 	Observe func(pipeline.Event)
-	Sleep   func(context.Context, time.Duration) error // between tries; nil: a timer
+
+	// ToSecret is Env.Secret for the destination; nil: the same. Planned is told
+	// of the plan before anything is written; its error ends the job.
+	ToSecret func(ctx context.Context, l location.Location) (string, error)
+	Planned  func(*Plan) error
+
+	Sleep func(context.Context, time.Duration) error // between tries; nil: a timer
 }
 
 // Run does the job. The report is valid in any case.
@@ -58,7 +69,25 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 	if err != nil {
 		return report, err
 	}
-	to, err := r.Sinks.Open(ctx, j.To, r.Env)
+	where, _, err := r.Sinks.Check(j.To, r.Env.Home)
+	if err != nil {
+		return report, err
+	}
+	if where.Host != "" && where.Path != "" {
+		if j.Into != "" {
+			return report, location.Wrong("leave one of them out", "--into %s, and %s names a folder too", j.Into, where)
+		}
+		j.Into = where.Path
+	}
+	if err := loop(from, where, j.Into); err != nil {
+		return report, err
+	}
+	env := r.Env
+	env.DryRun = j.DryRun
+	if r.ToSecret != nil {
+		env.Secret = r.ToSecret
+	}
+	to, err := r.Sinks.Open(ctx, j.To, env)
 	if err != nil {
 		return report, err
 	}
@@ -78,7 +107,7 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 	// password; a new one is made only once the source lets us in.
 	var cat *catalog.Catalog
 	if catalog.Exists(home) {
-		if cat, err = r.admit(ctx, home, from, j); err != nil {
+		if cat, err = r.admit(ctx, home, from, to, j); err != nil {
 			return report, err
 		}
 		defer func() { err = errors.Join(err, cat.Close()) }()
@@ -97,24 +126,47 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 		return report, location.Wrong("only POP3 accounts can be emptied after a backup", "--delete-after: %s: this kind of source deletes nothing", from.Scheme)
 	}
 	var listed []source.Folder
-	if cat == nil {
+	planned := plans(&j, to)
+	if cat == nil || planned {
 		if listed, err = src.Folders(ctx); err != nil {
 			return report, Blame(from, err)
 		}
-		if cat, err = r.admit(ctx, home, from, j); err != nil {
+	}
+	choose := filter.choose
+	if planned {
+		p, err := plan(ctx, &j, Account(from), listed, filter, to, cat)
+		if err == nil {
+			err = filter.unused()
+		}
+		if err != nil {
+			return report, Blame(where, err)
+		}
+		if r.Planned != nil {
+			if err := r.Planned(p); err != nil {
+				return report, err
+			}
+		}
+		choose = p.choose()
+	}
+	if j.DryRun {
+		return report, nil
+	}
+	if cat == nil {
+		if cat, err = r.admit(ctx, home, from, to, j); err != nil {
 			return report, err
 		}
 		defer func() { err = errors.Join(err, cat.Close()) }()
 	}
 	p := &pipeline.Pipeline{
 		Source: src, Sink: to, Catalog: cat, Account: Account(from), Listed: listed,
-		Spool:   spool.New(home.StateDir(), spool.Budget),
-		Options: pipeline.Options{Folders: filter.choose, Dedup: dedup, MaxSize: j.MaxSize, Remove: j.Remove, Sleep: r.Sleep},
+		Spool: spool.New(home.StateDir(), spool.Budget),
+		Options: pipeline.Options{Folders: choose, Dedup: dedup, MaxSize: j.MaxSize, Remove: j.Remove,
+			Refill: j.Refill, Share: len(j.Maps) > 0, Sleep: r.Sleep},
 		Observe: r.Observe,
 	}
 	report, err = p.Run(ctx)
 	err = Blame(from, err)
-	if err == nil {
+	if err == nil && !planned {
 		err = filter.unused()
 	}
 	return report, err
@@ -129,12 +181,13 @@ func Blame(l location.Location, err error) error {
 }
 
 // admit opens the catalog and lets the account in.
-func (r *Runner) admit(ctx context.Context, home catalog.Home, from location.Location, j Job) (*catalog.Catalog, error) {
+func (r *Runner) admit(ctx context.Context, home catalog.Home, from location.Location, to sink.Sink, j Job) (*catalog.Catalog, error) {
 	cat, err := catalog.Open(ctx, home, true, r.Doing)
 	if err != nil {
 		return nil, err
 	}
-	if err := cat.Admit(ctx, Account(from), j.AddAccount); err != nil {
+	_, elsewhere := to.(sink.Remote) // there the catalog is not what the user sees: any account may come
+	if err := cat.Admit(ctx, Account(from), j.AddAccount || elsewhere); err != nil {
 		cat.Close()
 		return nil, err
 	}
@@ -263,6 +316,9 @@ func dedupOf(name string, s sink.Sink, h catalog.Home) (pipeline.Dedup, error) {
 	case "off":
 		return pipeline.DedupOff, nil
 	case "":
+		if _, ok := s.(sink.Remote); ok {
+			return pipeline.DedupOff, nil
+		}
 		if h.Format == "maildir" {
 			return pipeline.DedupArchive, nil
 		}
