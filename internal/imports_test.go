@@ -61,7 +61,6 @@ var arrows = map[string][]string{
 	"internal/folderplan": {"source", "internal/mail", "internal/location", "internal/foldername", "internal/utf7"},
 	"internal/pipeline": {"internal/mail", "internal/foldername", "internal/spool", "internal/catalog", "source", "sink",
 		"golang.org/x/sync/errgroup"},
-	"internal/folderplan": {"internal/mail", "internal/location", "internal/foldername", "source"},
 	"internal/job": {"internal/pipeline", "internal/folderplan", "internal/catalog", "internal/spool", "internal/location", "internal/mail",
 		"internal/verify", "source", "sink"},
 
