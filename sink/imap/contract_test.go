@@ -15,8 +15,12 @@ import (
 
 // over makes a sink of a model server.
 func over(addr string, connections int) *Sink {
-	return New(imapconn.Options{Addr: addr, Security: imapconn.None, User: "ann", Password: "secret"}, connections,
+	return New(optionsFor(addr), connections,
 		Options{Identity: "imap:ann@" + addr, Sleep: func(ctx context.Context, _ time.Duration) error { return context.Cause(ctx) }})
+}
+
+func optionsFor(addr string) imapconn.Options {
+	return imapconn.Options{Addr: addr, Security: imapconn.None, User: "ann", Password: "secret"}
 }
 
 func without(caps []string, names ...string) []string {

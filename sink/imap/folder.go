@@ -34,7 +34,6 @@ type folder struct {
 	weight int64            // octets in group
 	sent   map[string]group // by the tag of the command
 	doubt  bool             // something was sent that has no answer, perhaps by a run that died
-	tried  bool             // the folder was made anew in this batch
 	broken bool             // a message has broken the line, and the rest waits for Sync
 	known  bool             // doubt is known: a batch was begun here
 }
@@ -108,7 +107,7 @@ func (f *folder) Mark(ctx context.Context) (sink.Mark, error) {
 			return "", err
 		}
 	}
-	f.from, f.items, f.group, f.weight, f.known, f.tried, f.broken = f.now, nil, nil, 0, true, false, false
+	f.from, f.items, f.group, f.weight, f.known, f.broken = f.now, nil, nil, 0, true, false
 	f.sent = map[string]group{}
 	return sink.Mark(fmt.Sprintf("%d:%d", f.now.validity, f.now.next)), nil
 }
@@ -150,11 +149,24 @@ func (f *folder) begin(ctx context.Context) error {
 	if f.lasting == nil {
 		if err := f.learnFlags(ctx); err != nil {
 			f.leave()
+			if imapconn.NoSuchFolder(err) {
+				return f.gone(err)
+			}
 			return fail("append", f.path, err)
 		}
 	}
 	f.a = c.Appends(ctx)
 	return nil
+}
+
+// gone is the error for a folder that is not there any more. Its mark is worth
+// nothing, so the batch is given up; the next try makes the folder anew.
+func (f *folder) gone(why error) error {
+	f.s.mu.Lock()
+	delete(f.s.tree.folders, f.path)
+	f.s.mu.Unlock()
+	return &mail.Error{Op: "append", Scope: mail.ScopeFolder, Temporary: true,
+		Err: fmt.Errorf("%s has gone from the destination: %w", mail.Clean(string(f.path)), why)}
 }
 
 // leave gives the connection back. One with something on its way is of no

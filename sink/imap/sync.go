@@ -125,7 +125,7 @@ func (f *folder) refused(g group, s *imapconn.Status) error {
 	code := s.Code
 	switch {
 	case code == "TRYCREATE" || code == "NONEXISTENT":
-		return f.remake(g, s)
+		return f.gone(s)
 	case code == "OVERQUOTA":
 		return &mail.Error{Op: "append", Scope: mail.ScopeRun, Err: fmt.Errorf("%s: %w: %w", mail.Clean(string(f.path)), sink.ErrFull, s)}
 	case s.Busy() && code != "LIMIT" || code == "SERVERBUG":
@@ -146,20 +146,6 @@ func (f *folder) refused(g group, s *imapconn.Status) error {
 	}
 	g[0].refuse(err)
 	return nil
-}
-
-// remake makes a folder that has gone meanwhile, once.
-func (f *folder) remake(g group, s *imapconn.Status) error {
-	if f.tried {
-		return &mail.Error{Op: "append", Scope: mail.ScopeFolder, Err: fmt.Errorf("%s: %w", mail.Clean(string(f.path)), s)}
-	}
-	f.tried = true
-	f.s.mu.Lock()
-	delete(f.s.tree.folders, f.path)
-	f.s.mu.Unlock()
-	// The batch is given up: its mark belongs to a folder that is gone. The
-	// next try opens the folder anew, and makes it.
-	return &mail.Error{Op: "append", Scope: mail.ScopeFolder, Temporary: true, Err: fmt.Errorf("%s has gone: %w", mail.Clean(string(f.path)), s)}
 }
 
 // prove makes sure of what the server has said OK to: where it did not tell
@@ -239,6 +225,9 @@ func (f *folder) Recover(ctx context.Context, mark sink.Mark, want []sink.Want) 
 		return nil, nil
 	}
 	places, err := f.find(ctx, from, want)
+	if imapconn.NoSuchFolder(err) {
+		return make([]sink.Place, len(want)), nil
+	}
 	if err == nil {
 		f.doubt = false
 		err = f.ask(ctx)
