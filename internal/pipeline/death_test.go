@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -16,10 +17,12 @@ import (
 
 	"mailhaul/internal/catalog"
 	"mailhaul/internal/durable"
+	"mailhaul/internal/imapconn"
 	"mailhaul/internal/mail"
 	"mailhaul/internal/spool"
 	"mailhaul/internal/testmail"
 	"mailhaul/sink"
+	imapaccount "mailhaul/sink/imap"
 	"mailhaul/source"
 	"mailhaul/source/imap"
 	"mailhaul/source/pop3"
@@ -48,6 +51,7 @@ func child(n string) int {
 	}
 	step = func(string) { die() }
 	durable.Step = func(string, string) error { die(); return nil }
+	deadly = die
 	err := deathRun(context.Background(), os.Getenv("MAILHAUL_TEST_SERVER"), os.Getenv("MAILHAUL_TEST_DIR"), os.Getenv("MAILHAUL_TEST_FORMAT"), os.Getenv("MAILHAUL_TEST_PROTOCOL"))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -56,11 +60,35 @@ func child(n string) int {
 	return 0
 }
 
+// deadly, where it is set, is called around everything that is said to a
+// destination.
+var deadly = func() {}
+
+// A mortal is a connection at which a process may die.
+type mortal struct{ net.Conn }
+
+func (m mortal) Write(p []byte) (int, error) {
+	deadly()
+	n, err := m.Conn.Write(p)
+	deadly()
+	return n, err
+}
+
+// toServer is an IMAP account as the destination.
+func toServer(addr string) sink.Sink {
+	o := imapconn.Options{Addr: "test:143", Security: imapconn.None, User: "ann", Password: "secret",
+		Dial: func(ctx context.Context, _ string) (net.Conn, error) {
+			c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+			return mortal{c}, err
+		}}
+	return imapaccount.New(o, 2, imapaccount.Options{Identity: "imap:ann@destination",
+		Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() }})
+}
+
 // deathRun is one backup; by POP3 with deletion at once.
 func deathRun(ctx context.Context, addr, dir, format, protocol string) error {
 	dial := func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", addr) }
-	a := &archive{dir: dir, format: format}
-	s, err := a.openSink(ctx)
+	s, err := deathSink(ctx, dir, format)
 	if err != nil {
 		return err
 	}
@@ -75,8 +103,11 @@ func deathRun(ctx context.Context, addr, dir, format, protocol string) error {
 		return err
 	}
 	o := Options{Readers: 1, Batch: BatchLimit{Messages: 3}, Sleep: func(context.Context, time.Duration) error { return nil }}
-	if format == "maildir" {
+	switch {
+	case format == "maildir":
 		o.Dedup = DedupArchive
+	case strings.HasPrefix(format, "imap:"):
+		o.Dedup = DedupOff
 	}
 	var src source.Source
 	if protocol == "pop3" {
@@ -92,6 +123,15 @@ func deathRun(ctx context.Context, addr, dir, format, protocol string) error {
 		err = fmt.Errorf("%+v", r)
 	}
 	return err
+}
+
+// deathSink is an archive in dir, or with the format "imap:HOST:PORT" an account
+// there, whose catalog lies in dir.
+func deathSink(ctx context.Context, dir, format string) (sink.Sink, error) {
+	if addr, ok := strings.CutPrefix(format, "imap:"); ok {
+		return toServer(addr), nil
+	}
+	return (&archive{dir: dir, format: format}).openSink(ctx)
 }
 
 // doomed are the messages of a death test: twins, lines that mbox quotes, an
@@ -238,6 +278,88 @@ func imapDeath(t *testing.T, format string, n int) (lived bool) {
 		}
 	}
 	m.Untouched(t)
+	return lived
+}
+
+// TestMigrationDeath ends a migration at every step, those between two writes
+// to the destination among them. The next run brings exactly what is missing,
+// and one more sends nothing. Then it dies once more in the run that follows.
+func TestMigrationDeath(t *testing.T) {
+	for _, caps := range [][]string{append(slices.Clone(testmail.DefaultCaps), "MULTIAPPEND"), testmail.PlainCaps} {
+		t.Run(strings.Join(caps[len(caps)-1:], ""), func(t *testing.T) {
+			t.Parallel()
+			stride := 37 // of second deaths every so many are tried, beginning with another one each time
+			if len(caps) == 1 || testing.Short() {
+				stride = 1000
+			}
+			points, pairs := 0, 0
+			for n := 1; ; n++ {
+				lived := migrationDeath(t, caps, n, 0)
+				if t.Failed() {
+					t.Fatalf("failed at step %d", n)
+				}
+				if lived {
+					break
+				}
+				points++
+				for second := 1 + n%stride; stride < 1000; second += stride {
+					pairs++
+					if migrationDeath(t, caps, n, second) || t.Failed() {
+						break
+					}
+				}
+			}
+			t.Logf("%d points of death, %d pairs", points, pairs)
+			if points < 40 {
+				t.Errorf("only %d steps were counted", points)
+			}
+		})
+	}
+}
+
+// migrationDeath dies at one step, and where second is not 0 again at that one
+// of the next run. It reports whether the last of them lived.
+func migrationDeath(t *testing.T, caps []string, first, second int) (lived bool) {
+	from, to := &testmail.Model{Cleartext: true}, &testmail.Model{Cleartext: true, Caps: caps}
+	from.Deliver("INBOX", doomed()[:4]...)
+	from.Folder("Work")
+	from.Deliver("Work", doomed()[2:]...)
+	to.Deliver("INBOX", testmail.Letter("stranger", []byte("Subject: here before\r\n\r\nx\r\n")))
+	addr, dest := from.Start(t), to.Start(t)
+	defer from.Close()
+	defer to.Close()
+	a := &archive{t: t, dir: filepath.Join(t.TempDir(), "catalog"), format: "imap:" + dest}
+	lived = runChild(t, first, addr, a, "imap")
+	if second > 0 {
+		lived = runChild(t, second, addr, a, "imap")
+	}
+	for n := range 2 {
+		to.Reset()
+		if err := deathRun(t.Context(), addr, a.dir, a.format, "imap"); err != nil {
+			t.Fatalf("steps %d and %d: %v", first, second, err)
+		}
+		if n == 1 && to.Count("APPEND") > 0 {
+			t.Errorf("steps %d and %d: one more run appends", first, second)
+		}
+	}
+	for _, name := range []string{"INBOX", "Work"} {
+		want := map[string]int{}
+		for _, m := range from.Mails(name) {
+			want[string(m.Raw())]++
+		}
+		if name == "INBOX" {
+			want["Subject: here before\r\n\r\nx\r\n"]++
+		}
+		for _, m := range to.Mails(name) {
+			want[string(m.Raw())]--
+		}
+		for raw, n := range want {
+			if n != 0 {
+				t.Errorf("steps %d and %d: %s: %d of %.40q missing (or, negative, too many)", first, second, name, n, raw)
+			}
+		}
+	}
+	from.Untouched(t)
 	return lived
 }
 
