@@ -30,6 +30,7 @@ import (
 //	imap start [OPTION...]           a server; see serverOptions; sets $IMAP (host:port) and $FROM (a location)
 //	imap ...                         deliver mail, change it, set faults, count; see imapCommands
 //	pop3 start [OPTION...], pop3 ... the same for POP3; see maildropOptions, maildropCommands; sets $POP3 and $FROM
+//	same-mail [A=B...]               the second server holds what the first one has, folder A as B, and nothing else
 //	archive-equals DIR [FOLDER...]   every message of the server is in the archive, byte for byte
 //	stored DIR N                     so many messages lie in the archive's folders
 //	report KEY=VALUE...              look into the last line of --json; it must add up
@@ -60,6 +61,7 @@ func TestScripts(t *testing.T) {
 			"interrupted":    interrupted,
 			"imap":           imapCommand,
 			"pop3":           pop3Command,
+			"same-mail":      sameMail,
 			"archive-equals": archiveEquals,
 			"stored":         stored,
 			"report":         reportSays,
@@ -79,7 +81,8 @@ const canary = "canary-zX9q-tweet"
 // A world is what one script plays in.
 type world struct {
 	t     testscript.T
-	mail  *mailbox  // of the IMAP server started last
+	mail  *mailbox  // of the IMAP server started last, or chosen by "imap server N"
+	mails []*mailbox
 	drop  *maildrop // of the POP3 server started last
 	last  server    // of these, the one started or used last
 	locks map[string]*catalog.Catalog
@@ -94,6 +97,7 @@ func setup(env *testscript.Env) error {
 	w := &world{t: env.T(), locks: map[string]*catalog.Catalog{}}
 	env.Values[worldKey{}] = w
 	env.Setenv("MAILHAUL_PASSWORD", canary)
+	env.Setenv("XDG_STATE_HOME", env.WorkDir+"/state")
 	// With -race every process would wait a second at its end.
 	env.Setenv("GORACE", strings.TrimSpace("atexit_sleep_ms=0 "+os.Getenv("GORACE")))
 	work, t := env.WorkDir, env.T()

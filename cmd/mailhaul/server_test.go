@@ -185,6 +185,13 @@ var serverOptions = map[string]func(m *mailbox, a *testmail.Authority, value str
 	"cap": func(m *mailbox, _ *testmail.Authority, v string) {
 		m.Caps = append(slices.Clone(testmail.DefaultCaps), v)
 	},
+	"password": func(m *mailbox, _ *testmail.Authority, v string) { m.Password = v },
+	"delim":    func(m *mailbox, _ *testmail.Authority, v string) { m.Delim = v },
+	"flat":     func(m *mailbox, _ *testmail.Authority, _ string) { m.Flat = true },
+	"prefix":   func(m *mailbox, _ *testmail.Authority, v string) { m.Prefix = v },
+	"limit":    func(m *mailbox, _ *testmail.Authority, v string) { m.Keeper.Limit, _ = strconv.ParseInt(v, 10, 64) },
+	"room":     func(m *mailbox, _ *testmail.Authority, v string) { m.Keeper.Room, _ = strconv.ParseInt(v, 10, 64) },
+	"lasting":  func(m *mailbox, _ *testmail.Authority, v string) { m.Keeper.Permanent = strings.Split(v, ",") },
 	"welcome":  func(m *mailbox, _ *testmail.Authority, v string) { m.Welcome = v },
 	"starttls": func(m *mailbox, a *testmail.Authority, v string) { m.TLS = certificate(a, v) },
 	"imaps":    func(m *mailbox, a *testmail.Authority, v string) { m.TLS = certificate(a, v) },
@@ -216,7 +223,8 @@ func start(ts *testscript.TestScript, args []string) {
 		set(m, authority, value)
 		implicit = implicit || name == "imaps"
 	}
-	worldOf(ts).mail, worldOf(ts).last = m, m
+	w := worldOf(ts)
+	w.mail, w.last, w.mails = m, m, append(w.mails, m)
 	addr, from := "", ""
 	switch {
 	case implicit:
@@ -230,6 +238,7 @@ func start(ts *testscript.TestScript, args []string) {
 		from = "imap://" + m.user + "@" + addr + "?tls=none"
 	}
 	ts.Setenv("IMAP", addr)
+	ts.Setenv("PORT", addr[strings.LastIndexByte(addr, ':')+1:])
 	ts.Setenv("FROM", from)
 }
 
@@ -241,6 +250,45 @@ var imapCommands = map[string]struct {
 	do    func(ts *testscript.TestScript, m *mailbox, args []string)
 }{
 	"stop": {"", 0, func(_ *testscript.TestScript, m *mailbox, _ []string) { m.Close() }},
+	"server": {"N", 1, func(ts *testscript.TestScript, _ *mailbox, args []string) {
+		w := worldOf(ts)
+		w.mail = w.mails[number64(ts, args[0])-1]
+		w.last = w.mail
+	}},
+	"lose": {"VERB TIMES", 2, func(ts *testscript.TestScript, m *mailbox, args []string) {
+		m.Fault(testmail.Lose(args[0], number64(ts, args[1])))
+	}},
+	"swallow": {"TEXT", 1, func(_ *testscript.TestScript, m *mailbox, args []string) {
+		m.Keeper.Swallow = func(raw []byte) bool { return bytes.Contains(raw, []byte(args[0])) }
+	}},
+	"refuse-mail": {"TEXT STATUS", 2, func(_ *testscript.TestScript, m *mailbox, args []string) {
+		m.Keeper.Refuse = func(raw []byte) string {
+			if bytes.Contains(raw, []byte(args[0])) {
+				return args[1]
+			}
+			return ""
+		}
+	}},
+	"take-all": {"", 0, func(_ *testscript.TestScript, m *mailbox, _ []string) { m.Keeper = testmail.Keeper{} }},
+	"holds": {"FOLDER N", 2, func(ts *testscript.TestScript, m *mailbox, args []string) {
+		equal(ts, "messages in "+args[0], len(m.Mails(args[0])), args[1])
+	}},
+	"appends":    {"N", 1, func(ts *testscript.TestScript, m *mailbox, args []string) { equal(ts, "appends", m.Count("APPEND"), args[0]) }},
+	"subscribed": {"FOLDER", 1, func(ts *testscript.TestScript, m *mailbox, args []string) {
+		if !slices.Contains(m.Subscribed(), args[0]) {
+			ts.Fatalf("subscribed to %q", m.Subscribed())
+		}
+	}},
+	"opened-none": {"", 0, func(ts *testscript.TestScript, m *mailbox, _ []string) {
+		if n := m.Count("SELECT") + m.Count("EXAMINE"); n > 0 {
+			ts.Fatalf("folders were opened %d times: %v", n, m.Commands())
+		}
+	}},
+	"round-trips-at-most": {"N", 1, func(ts *testscript.TestScript, m *mailbox, args []string) {
+		if n := len(m.Commands()); n > number64(ts, args[0]) {
+			ts.Fatalf("%d commands: %v", n, m.Commands())
+		}
+	}},
 	"use":  {"", 0, func(ts *testscript.TestScript, m *mailbox, _ []string) { worldOf(ts).last = m }},
 	"life": {"", 0, func(_ *testscript.TestScript, m *mailbox, _ []string) { m.life() }},
 	"deliver": {"FOLDER WHAT [FLAG...]", 2, func(ts *testscript.TestScript, m *mailbox, args []string) {

@@ -26,16 +26,17 @@ type folder struct {
 	lasting *lasting // which flags last here; nil: not asked yet
 	present *index   // what others have put here (match.go)
 
-	c      *imapconn.Conn
-	a      *imapconn.Appends
-	from   counts           // when the batch began
-	items  []*item          // of the batch, in the order of Put
-	group  []*item          // to be sent in one command
-	weight int64            // octets in group
-	sent   map[string]group // by the tag of the command
-	doubt  bool             // something was sent that has no answer, perhaps by a run that died
-	broken bool             // a message has broken the line, and the rest waits for Sync
-	known  bool             // doubt is known: a batch was begun here
+	c       *imapconn.Conn
+	a       *imapconn.Appends
+	from    counts           // when the batch began
+	items   []*item          // of the batch, in the order of Put
+	group   []*item          // to be sent in one command
+	weight  int64            // octets in group
+	sent    map[string]group // by the tag of the command
+	doubt   bool             // something was sent that has no answer, perhaps by a run that died
+	broken  bool             // a message has broken the line, and the rest waits for Sync
+	trouble error            // why nothing more is sent in this batch, though the line is well
+	known   bool             // doubt is known: a batch was begun here
 }
 
 // An item is a message on its way.
@@ -107,7 +108,7 @@ func (f *folder) Mark(ctx context.Context) (sink.Mark, error) {
 			return "", err
 		}
 	}
-	f.from, f.items, f.group, f.weight, f.known, f.broken = f.now, nil, nil, 0, true, false
+	f.from, f.items, f.group, f.weight, f.known, f.broken, f.trouble = f.now, nil, nil, 0, true, false, nil
 	f.sent = map[string]group{}
 	return sink.Mark(fmt.Sprintf("%d:%d", f.now.validity, f.now.next)), nil
 }
@@ -124,7 +125,9 @@ func (f *folder) Put(ctx context.Context, m *sink.Message) error {
 	it := &item{m: m, ends: wireEnds(m.Ends)}
 	it.size = it.ends.Size(m.Text, m.Lines)
 	f.items = append(f.items, it)
-	f.prepare(it)
+	if it.err = f.trouble; it.err == nil {
+		f.prepare(it)
+	}
 	if it.err != nil || f.broken {
 		return nil
 	}

@@ -106,7 +106,9 @@ func TestMatchOurs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours := func(p sink.Place) bool { return strings.HasSuffix(string(p), ":1") || strings.HasSuffix(string(p), ":5") }
+	ours := func(p sink.Place) bool {
+		return strings.HasSuffix(string(p), ":1") || strings.HasSuffix(string(p), ":5")
+	}
 	var found []sink.Place
 	for _, x := range ms {
 		got, err := f.(sink.Matcher).Match(t.Context(), []sink.Want{x.Want}, ours)

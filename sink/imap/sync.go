@@ -119,20 +119,19 @@ func (f *folder) resume(ctx context.Context) error {
 	return f.settle()
 }
 
-// refused does what a refusal asks for (RELIABILITY, appendix C).
+// refused does what a refusal asks for (RELIABILITY, appendix C). One that
+// concerns more than a message is the outcome of all that have none yet.
 func (f *folder) refused(g group, s *imapconn.Status) error {
-	err := errors.New("the server refuses it: " + s.Error())
-	code := s.Code
+	if f.trouble == nil {
+		f.trouble = f.larger(s)
+	}
+	if f.trouble != nil {
+		for _, it := range g {
+			it.err = f.trouble
+		}
+		return nil
+	}
 	switch {
-	case code == "TRYCREATE" || code == "NONEXISTENT":
-		return f.gone(s)
-	case code == "OVERQUOTA":
-		return &mail.Error{Op: "append", Scope: mail.ScopeRun, Err: fmt.Errorf("%s: %w: %w", mail.Clean(string(f.path)), sink.ErrFull, s)}
-	case s.Busy() && code != "LIMIT" || code == "SERVERBUG":
-		return &mail.Error{Op: "append", Scope: mail.ScopeFolder, Temporary: true, After: s.Wait(),
-			Err: fmt.Errorf("%s: %w", mail.Clean(string(f.path)), s)}
-	case code == "NOPERM":
-		return &mail.Error{Op: "append", Scope: mail.ScopeFolder, Err: fmt.Errorf("%s: %w", mail.Clean(string(f.path)), s)}
 	case len(g) > 1:
 		// One of them spoilt it for all (RFC 3502): each alone.
 		for _, it := range g {
@@ -144,7 +143,24 @@ func (f *folder) refused(g group, s *imapconn.Status) error {
 	case s.Type == "BAD" && f.lasting.simpler(g[0]):
 		return f.send(g)
 	}
-	g[0].refuse(err)
+	g[0].refuse(errors.New("the server refuses it: " + s.Error()))
+	return nil
+}
+
+// larger is the error that a refusal means for the folder or the run, or nil
+// where it concerns the message alone.
+func (f *folder) larger(s *imapconn.Status) error {
+	switch code := s.Code; {
+	case code == "TRYCREATE" || code == "NONEXISTENT":
+		return f.gone(s)
+	case code == "OVERQUOTA":
+		return &mail.Error{Op: "append", Scope: mail.ScopeRun, Err: fmt.Errorf("%s: %w: %w", mail.Clean(string(f.path)), sink.ErrFull, s)}
+	case s.Busy() && code != "LIMIT" || code == "SERVERBUG":
+		return &mail.Error{Op: "append", Scope: mail.ScopeFolder, Temporary: true, After: s.Wait(),
+			Err: fmt.Errorf("%s: %w", mail.Clean(string(f.path)), s)}
+	case code == "NOPERM":
+		return &mail.Error{Op: "append", Scope: mail.ScopeFolder, Err: fmt.Errorf("%s: %w", mail.Clean(string(f.path)), s)}
+	}
 	return nil
 }
 
