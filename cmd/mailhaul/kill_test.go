@@ -49,6 +49,7 @@ type killer struct {
 	t      *testing.T
 	m      *mailbox
 	from   string
+	state  string // directory for what is remembered of servers
 	killed int
 }
 
@@ -59,7 +60,7 @@ func (k *killer) round(round int, format string, want int) {
 	// Some runs die several times before one is let through.
 	r := rand.New(rand.NewPCG(uint64(round), 9))
 	for range 1 + round%3 {
-		k.kill(r, to)
+		k.kill(r, "backup", "--quiet", k.from, to)
 	}
 	k.run("backup", "--quiet", k.from, to)
 	if err := k.m.equals(dir, "127.0.0.1", nil); err != nil {
@@ -76,11 +77,56 @@ func (k *killer) round(round int, format string, want int) {
 	}
 }
 
+// TestKilledMigration does the same for an account that goes to another server:
+// in the end each message is there exactly once.
+func TestKilledMigration(t *testing.T) {
+	for _, capability := range []string{"MULTIAPPEND", "X-NONE"} {
+		t.Run(capability, func(t *testing.T) {
+			t.Parallel()
+			m := newMailbox("ann")
+			m.life()
+			m.deliver("INBOX", slices.Collect(testmail.Generate(3, 40))...)
+			m.deliver("Archive", slices.Collect(testmail.Generate(4, 20))...)
+			k := &killer{t: t, m: m, from: "imap://ann@" + m.Start(t) + "?tls=none"}
+			for round := range 20 {
+				k.migration(round, capability)
+			}
+			t.Logf("%d deaths in 20 rounds", k.killed)
+			if k.killed == 0 {
+				t.Error("no run was killed before its end")
+			}
+		})
+	}
+}
+
+func (k *killer) migration(round int, capability string) {
+	k.t.Helper()
+	k.state = k.t.TempDir()
+	dest := newMailbox("eve")
+	dest.Caps = append(slices.Clone(testmail.DefaultCaps), capability)
+	to := "imap://eve@" + dest.Start(k.t) + "?tls=none"
+	defer dest.Close()
+	r := rand.New(rand.NewPCG(uint64(round), 10))
+	for range 1 + round%3 {
+		k.kill(r, "migrate", "--quiet", "--yes", k.from, to)
+		settle(dest)
+	}
+	k.run("migrate", "--quiet", "--yes", k.from, to)
+	if problem := differ(k.m, dest, nil); problem != "" {
+		k.t.Fatalf("round %d: %s", round, problem)
+	}
+	dest.Reset()
+	k.run("migrate", "--quiet", "--yes", k.from, to)
+	if n := dest.Count("APPEND"); n != 0 {
+		k.t.Fatalf("round %d: the third run appended %d times", round, n)
+	}
+}
+
 // kill starts a run and ends it a random while after a random body was asked
 // for. It does not matter when exactly: the outcome must always be the same.
-func (k *killer) kill(r *rand.Rand, to string) {
+func (k *killer) kill(r *rand.Rand, args ...string) {
 	body, while := 1+r.IntN(60), time.Duration(r.IntN(20_000))*time.Microsecond
-	cmd := k.command("backup", "--quiet", k.from, to)
+	cmd := k.command(args...)
 	seen := make(chan struct{}, 1000)
 	k.m.Bend(testmail.WithBody(func(*testmail.Answer) {
 		select {
@@ -129,7 +175,7 @@ func (k *killer) command(args ...string) *exec.Cmd {
 	}
 	cmd := exec.Command(self, args...)
 	cmd.Args[0] = "mailhaul" // TestMain is the program then
-	cmd.Env = append(os.Environ(), "MAILHAUL_PASSWORD="+canary, "GORACE=atexit_sleep_ms=0")
+	cmd.Env = append(os.Environ(), "MAILHAUL_PASSWORD="+canary, "GORACE=atexit_sleep_ms=0", "XDG_STATE_HOME="+k.state)
 	return cmd
 }
 

@@ -276,7 +276,7 @@ func (a *app) outputFlags(f *pflag.FlagSet) {
 // env is what plug-ins may use.
 func (a *app) env() location.Env {
 	home, _ := os.UserHomeDir()
-	return location.Env{Log: slog.New(logger{w: a.err}), Secret: a.secretOf("from"), AllowCleartext: a.cleartext, Home: home}
+	return location.Env{Log: slog.New(logger{w: a.err}), Secret: a.secretOf("from"), AllowCleartext: a.cleartext, Home: home, Sleep: pause}
 }
 
 // stateDir is where programs keep what they remember for a user (XDG Base

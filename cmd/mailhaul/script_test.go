@@ -81,7 +81,7 @@ const canary = "canary-zX9q-tweet"
 // A world is what one script plays in.
 type world struct {
 	t     testscript.T
-	mail  *mailbox  // of the IMAP server started last, or chosen by "imap server N"
+	mail  *mailbox // of the IMAP server started last, or chosen by "imap server N"
 	mails []*mailbox
 	drop  *maildrop // of the POP3 server started last
 	last  server    // of these, the one started or used last

@@ -273,7 +273,9 @@ var imapCommands = map[string]struct {
 	"holds": {"FOLDER N", 2, func(ts *testscript.TestScript, m *mailbox, args []string) {
 		equal(ts, "messages in "+args[0], len(m.Mails(args[0])), args[1])
 	}},
-	"appends":    {"N", 1, func(ts *testscript.TestScript, m *mailbox, args []string) { equal(ts, "appends", m.Count("APPEND"), args[0]) }},
+	"appends": {"N", 1, func(ts *testscript.TestScript, m *mailbox, args []string) {
+		equal(ts, "appends", m.Count("APPEND"), args[0])
+	}},
 	"subscribed": {"FOLDER", 1, func(ts *testscript.TestScript, m *mailbox, args []string) {
 		if !slices.Contains(m.Subscribed(), args[0]) {
 			ts.Fatalf("subscribed to %q", m.Subscribed())

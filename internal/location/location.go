@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // A Location is a parsed argument.
@@ -179,6 +180,8 @@ type Env struct {
 	AllowCleartext bool   // --allow-cleartext: no TLS also off this machine
 	Home           string // the user's home directory
 	DryRun         bool   // look and plan: a sink sends nothing that changes anything
+
+	Sleep func(context.Context, time.Duration) error // how to wait; nil: a timer
 }
 
 // A Scheme describes one plug-in. Its options are declared, so that they can

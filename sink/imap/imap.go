@@ -66,7 +66,7 @@ func Open(ctx context.Context, l location.Location, env location.Env) (sink.Sink
 			return nil, err
 		}
 	}
-	return New(o, most, Options{ReadOnly: env.DryRun, Identity: identity(l)}), nil
+	return New(o, most, Options{ReadOnly: env.DryRun, Identity: identity(l), Sleep: env.Sleep}), nil
 }
 
 // identity names the account, the same with and without TLS.
