@@ -59,6 +59,7 @@ var arrows = map[string][]string{
 	"internal/catalog":    {"internal/mail", "internal/durable", "source", "sink", "modernc.org/sqlite"},
 	"internal/verify":     {"internal/catalog", "internal/mail", "sink"},
 	"internal/folderplan": {"source", "internal/mail", "internal/location", "internal/foldername", "internal/utf7"},
+	"internal/archive":    {"internal/catalog", "internal/mail", "source", "source/local", "sink"},
 	"internal/pipeline": {"internal/mail", "internal/foldername", "internal/spool", "internal/catalog", "source", "sink",
 		"golang.org/x/sync/errgroup"},
 	"internal/job": {"internal/pipeline", "internal/folderplan", "internal/catalog", "internal/spool", "internal/location", "internal/mail",

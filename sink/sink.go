@@ -197,9 +197,16 @@ type Scanner interface {
 type Found struct {
 	Digest, Other mail.Digest
 	Size          int64 // of the text form, with full; else what the place takes in the store
+	Lines         int64 // of the text form, with full
 	Place         Place
 	Date          time.Time
 	Flags         mail.Flags
+}
+
+// A Salvager is a Folder that can tell how many torn bytes its Recover has set
+// aside since it was opened.
+type Salvager interface {
+	SetAside() int64
 }
 
 type (

@@ -50,16 +50,16 @@ type stored struct {
 }
 
 type savedBox struct {
-	Account, Path, Raw, Sink, Epoch string
-	Folder, ID                      int64
+	Account, Path, Raw, Role, Sink, Epoch string
+	Folder, ID                            int64
 }
 
 func (b *Box) save() savedBox {
-	return savedBox{b.Account, string(b.Path), b.Raw, string(b.Sink), b.Epoch, b.folder, b.epoch}
+	return savedBox{b.Account, string(b.Path), b.Raw, b.Role, string(b.Sink), b.Epoch, b.folder, b.epoch}
 }
 
 func (s savedBox) box() *Box {
-	return &Box{Account: s.Account, Path: mail.Path(s.Path), Raw: s.Raw, Sink: mail.Path(s.Sink), Epoch: s.Epoch, folder: s.Folder, epoch: s.ID}
+	return &Box{Account: s.Account, Path: mail.Path(s.Path), Raw: s.Raw, Role: s.Role, Sink: mail.Path(s.Sink), Epoch: s.Epoch, folder: s.Folder, epoch: s.ID}
 }
 
 // Begin stores the intention before the first byte is written.

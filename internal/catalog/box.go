@@ -18,6 +18,7 @@ type Box struct {
 	Account string
 	Path    mail.Path
 	Raw     string
+	Role    string        // as it was last listed
 	Sink    mail.Path     // the folder in the archive
 	Epoch   string        // empty when it was never read
 	Cursor  source.Cursor // empty when everything must be listed
@@ -30,15 +31,21 @@ type Box struct {
 func (c *Catalog) Box(ctx context.Context, account string, f source.Folder, to mail.Path) (*Box, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	b := &Box{Account: account, Path: f.Path, Raw: f.Raw, Sink: to}
+	b := &Box{Account: account, Path: f.Path, Raw: f.Raw, Role: f.Role, Sink: to}
 	err := c.transact(func() error {
 		var owner int64
 		if err := c.row("SELECT id FROM account WHERE name=?", []any{account}, &owner); err != nil {
 			return err
 		}
-		err := c.row("SELECT id, sink FROM folder WHERE account=? AND path=?", []any{owner, string(f.Path)}, &b.folder, (*string)(&b.Sink))
-		if errors.Is(err, sql.ErrNoRows) {
-			b.folder, err = c.insert("INSERT INTO folder(account, path, raw, sink) VALUES(?,?,?,?)", owner, string(f.Path), f.Raw, string(to))
+		var role string
+		err := c.row("SELECT id, sink, role FROM folder WHERE account=? AND path=?", []any{owner, string(f.Path)}, &b.folder, (*string)(&b.Sink), &role)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			b.folder, err = c.insert("INSERT INTO folder(account, path, raw, sink, role) VALUES(?,?,?,?,?)", owner, string(f.Path), f.Raw, string(to), f.Role)
+		case err == nil && role != f.Role:
+			if err = c.do("UPDATE folder SET role=? WHERE id=?", f.Role, b.folder); err == nil {
+				err = c.outdate()
+			}
 		}
 		if err != nil {
 			return err
@@ -159,6 +166,8 @@ func (c *Catalog) Gone(ctx context.Context, b *Box, ids []source.ID) (removed []
 			if asked < 0 {
 				removed = append(removed, id)
 				lines = appendLine(lines, removedLine(b, id, -asked))
+			} else if err == nil {
+				lines = appendLine(lines, goneLine(b, id))
 			}
 			if err := c.do("UPDATE location SET gone=1, removed=abs(removed) WHERE epoch=? AND num=? AND id=?", b.epoch, num, text); err != nil {
 				return err

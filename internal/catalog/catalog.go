@@ -74,10 +74,13 @@ var ErrForeign = errors.New("not an archive of mailhaul, and not empty")
 // ErrOtherFormat marks an archive of another format or layout.
 var ErrOtherFormat = errors.New("the archive has another format")
 
-// schema is version 1. A location's num is its ID where that is a number, so
+// migrations make the schema: each leads from the version before it to its own,
+// the first one from nothing to version 1. What is released is never changed.
+//
+// In version 1 a location's num is its ID where that is a number, so
 // that rows lie in the order of a listing; id is then empty. A digest is found
 // by its first bytes: short keys keep the index small.
-const schema = `
+var migrations = []string{`
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE account(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE folder(id INTEGER PRIMARY KEY, account INTEGER NOT NULL, path TEXT NOT NULL, raw TEXT NOT NULL,
@@ -101,9 +104,10 @@ CREATE TABLE batch(id INTEGER PRIMARY KEY, folder TEXT NOT NULL, mark TEXT NOT N
 CREATE TABLE failure(epoch INTEGER NOT NULL, id TEXT NOT NULL, entry BLOB NOT NULL, reason TEXT NOT NULL,
 	tries INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, PRIMARY KEY(epoch, id)) WITHOUT ROWID;
 CREATE TABLE run(id INTEGER PRIMARY KEY, started INTEGER NOT NULL, ended INTEGER, report BLOB);
-`
-
-const schemaVersion = 1
+`,
+	// What a folder is for at its source, so that it can be brought back there.
+	`ALTER TABLE folder ADD COLUMN role TEXT NOT NULL DEFAULT ''`,
+}
 
 // Exists reports whether there is a catalog at home.
 func Exists(h Home) bool {
@@ -111,7 +115,8 @@ func Exists(h Home) bool {
 	return err == nil
 }
 
-// Find looks for the archive in dir whatever its format is.
+// Find looks for the archive in dir whatever its format is. One whose catalog
+// is lost while its manifest is there is ErrDamaged.
 func Find(dir string) (Home, error) {
 	for _, state := range []string{".mailhaul", "mailhaul.state"} {
 		h := Home{Dir: dir, State: state}
@@ -121,6 +126,9 @@ func Find(dir string) (Home, error) {
 	}
 	if _, err := os.Stat(dir); err != nil {
 		return Home{}, fmt.Errorf("%w: %w", ErrNone, err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, manifestName)); err == nil {
+		return Home{}, fmt.Errorf("%s: the manifest is there but the catalog is not: %w", dir, ErrDamaged)
 	}
 	return Home{}, fmt.Errorf("%s: %w", dir, ErrNone)
 }
@@ -192,35 +200,22 @@ func (c *Catalog) open(ctx context.Context) error {
 		}
 		f.Close()
 	}
-	abs, err := filepath.Abs(name)
+	// EXCLUSIVE before WAL: no shared memory is needed, so that it works on
+	// network shares too.
+	if err := c.connect(ctx, name, "locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=1000"); err != nil {
+		return err
+	}
+	version, err := c.version()
 	if err != nil {
 		return err
 	}
-	if c.db, err = sql.Open("sqlite", "file:"+(&url.URL{Path: filepath.ToSlash(abs)}).EscapedPath()); err != nil {
+	if version == 0 {
+		err = c.create()
+	} else if version < len(migrations) {
+		err = c.trouble("migrate", c.transact(func() error { return c.migrate(version) }))
+	}
+	if err != nil {
 		return err
-	}
-	if c.conn, err = c.db.Conn(ctx); err != nil {
-		return c.trouble("open", err)
-	}
-	// EXCLUSIVE before WAL: no shared memory is needed, so that it works on
-	// network shares too.
-	for _, p := range []string{"locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY",
-		"cache_size=-4096", "wal_autocheckpoint=1000"} {
-		if err := c.exec("PRAGMA " + p); err != nil {
-			return c.trouble("open", err)
-		}
-	}
-	var version int
-	if err := c.row("PRAGMA user_version", nil, &version); err != nil {
-		return c.trouble("open", err)
-	}
-	switch {
-	case version == 0:
-		if err := c.create(); err != nil {
-			return c.trouble("create", err)
-		}
-	case version > schemaVersion:
-		return fmt.Errorf("%s: the archive was written by a newer mailhaul (schema %d, this one knows %d)", c.home.Dir, version, schemaVersion)
 	}
 	if err := c.identify(); err != nil {
 		return err
@@ -232,23 +227,78 @@ func (c *Catalog) open(ctx context.Context) error {
 	return err
 }
 
-// create makes the tables, in one step: a catalog without them is new.
+// connect opens a database file.
+func (c *Catalog) connect(ctx context.Context, name string, pragmas ...string) error {
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		return err
+	}
+	if c.db, err = sql.Open("sqlite", "file:"+(&url.URL{Path: filepath.ToSlash(abs)}).EscapedPath()); err != nil {
+		return err
+	}
+	if c.conn, err = c.db.Conn(ctx); err != nil {
+		return c.trouble("open", err)
+	}
+	for _, p := range append(pragmas, "temp_store=MEMORY", "cache_size=-4096") {
+		if err := c.exec("PRAGMA " + p); err != nil {
+			return c.trouble("open", err)
+		}
+	}
+	return nil
+}
+
+// version is that of the schema, 0 for a file without one; one from the future
+// is an error.
+func (c *Catalog) version() (version int, err error) {
+	if err := c.row("PRAGMA user_version", nil, &version); err != nil {
+		return 0, c.trouble("open", err)
+	}
+	if version > len(migrations) {
+		return 0, fmt.Errorf("%s: the archive was written by a newer mailhaul (schema %d, this one knows %d)", c.home.Dir, version, len(migrations))
+	}
+	return version, nil
+}
+
+// migrate brings the schema up from a version, as a part of a transaction.
+func (c *Catalog) migrate(from int) error {
+	for _, m := range migrations[from:] {
+		if err := c.exec(m); err != nil {
+			return err
+		}
+	}
+	return c.exec("PRAGMA user_version=" + strconv.Itoa(len(migrations)))
+}
+
+// create makes a new catalog, in one step: one without tables is new. It is not
+// made beside a manifest, which would be written anew from nothing.
 func (c *Catalog) create() error {
+	if fi, err := os.Lstat(filepath.Join(c.home.Dir, manifestName)); err == nil && fi.Size() > 0 {
+		return fmt.Errorf("%s: the catalog is empty but the manifest is not: %w", c.home.Dir, ErrDamaged)
+	}
+	return c.trouble("create", c.fill(newID()))
+}
+
+func newID() string {
 	id := make([]byte, 16)
 	rand.Read(id)
+	return hex.EncodeToString(id)
+}
+
+// fill makes the tables of the archive of that id.
+func (c *Catalog) fill(id string) error {
 	return c.transact(func() error {
-		if err := c.exec(schema); err != nil {
+		if err := c.migrate(0); err != nil {
 			return err
 		}
 		for k, v := range map[string]string{
-			"id": hex.EncodeToString(id), "format": c.home.Format, "layout": c.home.Layout,
+			"id": id, "format": c.home.Format, "layout": c.home.Layout,
 			"created": strconv.FormatInt(time.Now().Unix(), 10), "manifest": "0",
 		} {
 			if err := c.do("INSERT INTO meta VALUES(?,?)", k, v); err != nil {
 				return err
 			}
 		}
-		return c.exec("PRAGMA user_version=" + strconv.Itoa(schemaVersion))
+		return nil
 	})
 }
 
@@ -282,6 +332,14 @@ func (c *Catalog) loadFolders() error {
 		c.folders[mail.Path(path)], c.paths[id] = id, mail.Path(path)
 		return nil
 	})
+}
+
+// ID names the archive for ever, wherever it is moved to.
+func (c *Catalog) ID(ctx context.Context) (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id, err := c.meta("id")
+	return id, c.trouble("id", err)
 }
 
 // Home tells what the archive is.

@@ -60,11 +60,16 @@ func (c *Catalog) SetState(ctx context.Context, path mail.Path, s sink.State) er
 // Messages yields what a folder of the archive holds, in the order of storing.
 // No query is open while the loop's body runs.
 func (c *Catalog) Messages(ctx context.Context, path mail.Path) iter.Seq2[Stored, error] {
+	return c.pages(ctx, func(after int64, n int) ([]Stored, error) { return c.page(path, "m.lost=0", after, n) })
+}
+
+// pages yields page after page.
+func (c *Catalog) pages(ctx context.Context, read func(after int64, n int) ([]Stored, error)) iter.Seq2[Stored, error] {
 	return func(yield func(Stored, error) bool) {
 		const page = 1000
 		at := int64(0)
 		for {
-			all, err := c.page(path, at, page)
+			all, err := read(at, page)
 			if err == nil {
 				err = ctx.Err()
 			}
@@ -85,10 +90,10 @@ func (c *Catalog) Messages(ctx context.Context, path mail.Path) iter.Seq2[Stored
 	}
 }
 
-func (c *Catalog) page(path mail.Path, after int64, n int) (all []Stored, err error) {
+func (c *Catalog) page(path mail.Path, which string, after int64, n int) (all []Stored, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	err = c.each("SELECT id, digest, text, lines, place FROM message WHERE folder=? AND id>? AND lost=0 ORDER BY id LIMIT ?",
+	err = c.each("SELECT m.id, m.digest, m.text, m.lines, m.place FROM message m WHERE m.folder=? AND m.id>? AND "+which+" ORDER BY m.id LIMIT ?",
 		[]any{c.folders[path], after, n}, func(r *sql.Rows) error {
 			s := Stored{Folder: path}
 			var digest []byte
@@ -148,8 +153,7 @@ func (c *Catalog) Move(ctx context.Context, to map[int64]sink.Place) error {
 				return err
 			}
 		}
-		// The manifest's places are those of before: it is due to be written anew.
-		return c.setMeta("manifest", "-1")
+		return c.outdate() // its places are those of before
 	}))
 }
 
@@ -198,4 +202,20 @@ func (c *Catalog) lost() (lost []Stored, err error) {
 		return nil
 	})
 	return lost, err
+}
+
+// Message is one stored message by its number.
+func (c *Catalog) Message(ctx context.Context, id int64) (s Stored, err error) {
+	if err := ctx.Err(); err != nil {
+		return s, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var digest []byte
+	var folder int64
+	err = c.row("SELECT id, digest, text, lines, folder, place FROM message WHERE id=?", []any{id},
+		&s.Message, &digest, &s.Text, &s.Lines, &folder, (*string)(&s.Place))
+	copy(s.Digest[:], digest)
+	s.Folder = c.paths[folder]
+	return s, c.trouble("find", err)
 }

@@ -3,7 +3,6 @@ package catalog
 import (
 	"bufio"
 	"database/sql"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +17,7 @@ import (
 	"mailhaul/internal/durable"
 	"mailhaul/internal/mail"
 	"mailhaul/sink"
+	"mailhaul/source"
 )
 
 // manifestName is the manifest's file in the archive's directory.
@@ -26,11 +26,15 @@ const manifestName = "mailhaul.manifest"
 // A Line is one line of the manifest, a JSON object: what the mail itself does
 // not tell. A later line about the same location (account, path, epoch, id)
 // replaces the flags and labels of an earlier one, or all of it when it has a
-// place; one with "removed" changes nothing else. Strings that are not UTF-8 are percent-escaped and say so ("x").
+// place; one with "removed" or "gone" and no place changes nothing else. The
+// epoch of a folder's last line is its current one. Strings that are not UTF-8
+// are percent-escaped and say so ("x").
 type Line struct {
 	Account string   `json:"account"`
 	Path    string   `json:"path"`            // at the source
 	Raw     string   `json:"raw,omitempty"`   // the server's own name of it, where it differs
+	Role    string   `json:"role,omitempty"`  // of the folder: "sent"
+	To      string   `json:"to,omitempty"`    // where its new mail goes in the archive, where that is not path
 	Epoch   string   `json:"epoch"`           // UIDVALIDITY
 	ID      string   `json:"id"`              // UID
 	Escaped bool     `json:"x,omitempty"`     // raw and id are percent-escaped
@@ -46,10 +50,11 @@ type Line struct {
 	Folder  string   `json:"folder,omitempty"` // in the archive
 	Place   string   `json:"place,omitempty"`
 	Removed string   `json:"removed,omitempty"` // when it was removed from the server, RFC 3339
+	Gone    bool     `json:"gone,omitempty"`    // a later listing lacked it
 }
 
-// manifestHead is the first line.
-type manifestHead struct {
+// A ManifestHead is the first line.
+type ManifestHead struct {
 	Manifest int    `json:"mailhaul_manifest"` // version of the format
 	Archive  string `json:"archive"`
 	Format   string `json:"format"`
@@ -64,6 +69,7 @@ type manifest struct {
 	len  int64
 	err  error
 	dirt bool
+	old  bool // it is due to be written anew
 }
 
 // openManifest opens the manifest, rewritten from the catalog where it is not
@@ -89,10 +95,17 @@ func (c *Catalog) openManifest() (*manifest, error) {
 
 // announce notes, within a transaction, how long the manifest will be.
 func (c *Catalog) announce(more int) error {
-	if more == 0 {
+	if more == 0 || c.manifest.old {
 		return nil
 	}
 	return c.setMeta("manifest", strconv.FormatInt(c.manifest.len+int64(more), 10))
+}
+
+// outdate notes, within a transaction, that lines of the manifest do not hold
+// any more: the next Open writes it anew.
+func (c *Catalog) outdate() error {
+	c.manifest.old = true
+	return c.setMeta("manifest", "-1")
 }
 
 func (m *manifest) append(lines []byte) {
@@ -138,6 +151,16 @@ func located(r *Record, place sink.Place, folder mail.Path) Line {
 	l.Flags, l.Labels = names(r.Entry.Flags), r.Entry.Labels
 	l.Digest, l.Ends, l.Text, l.Lines = r.Want.Digest.String(), r.Ends.String(), r.Want.Text, r.Want.Lines
 	l.Folder, l.Place = string(folder), string(place)
+	l.Role = r.Box.Role
+	if r.Box.Sink != r.Box.Path {
+		l.To = string(r.Box.Sink)
+	}
+	return l
+}
+
+func goneLine(b *Box, id source.ID) Line {
+	l := lineFor(b, string(id))
+	l.Gone = true
 	return l
 }
 
@@ -215,13 +238,13 @@ func (c *Catalog) writeLines(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	head := append(encode(manifestHead{1, id, c.home.Format, c.home.Layout}), '\n')
+	head := append(encode(ManifestHead{1, id, c.home.Format, c.home.Layout}), '\n')
 	if _, err := w.Write(head); err != nil {
 		return err
 	}
 	var line []byte
-	return c.each(`SELECT a.name, f.path, f.raw, e.name, l.num, l.id, l.size, l.date, l.ends, l.flags, l.labels, l.global,
-			m.digest, m.text, m.lines, m.folder, m.place, l.removed
+	return c.each(`SELECT a.name, f.path, f.raw, f.role, f.sink, e.name, l.num, l.id, l.size, l.date, l.ends, l.flags, l.labels, l.global,
+			m.digest, m.text, m.lines, m.folder, m.place, l.removed, l.gone
 		FROM location l JOIN message m ON m.id=l.message JOIN epoch e ON e.id=l.epoch JOIN folder f ON f.id=e.folder
 		JOIN account a ON a.id=f.account WHERE m.lost=0 ORDER BY l.epoch, l.num, l.id`, nil, func(rows *sql.Rows) error {
 		var b Box
@@ -229,8 +252,9 @@ func (c *Catalog) writeLines(w io.Writer) error {
 		var num, date, folder, removed int64
 		var id, ends, flags, labels, place string
 		var digest []byte
-		err := rows.Scan(&b.Account, (*string)(&b.Path), &b.Raw, &b.Epoch, &num, &id, &r.Entry.Size, &date, &ends, &flags, &labels,
-			&r.Entry.Global, &digest, &r.Want.Text, &r.Want.Lines, &folder, &place, &removed)
+		var gone bool
+		err := rows.Scan(&b.Account, (*string)(&b.Path), &b.Raw, &b.Role, (*string)(&b.Sink), &b.Epoch, &num, &id, &r.Entry.Size, &date, &ends, &flags, &labels,
+			&r.Entry.Global, &digest, &r.Want.Text, &r.Want.Lines, &folder, &place, &removed, &gone)
 		if err != nil {
 			return err
 		}
@@ -243,7 +267,7 @@ func (c *Catalog) writeLines(w io.Writer) error {
 		}
 		copy(r.Want.Digest[:], digest)
 		l := located(&r, sink.Place(place), c.paths[folder])
-		l.Ends = ends
+		l.Ends, l.Gone = ends, gone
 		if removed > 0 {
 			l.Removed = time.Unix(removed, 0).UTC().Format(time.RFC3339)
 		}
@@ -253,40 +277,84 @@ func (c *Catalog) writeLines(w io.Writer) error {
 	})
 }
 
-// ReadManifest yields the lines of the manifest in dir, for repair and tests.
-// A torn last line is left out.
+// ReadManifest yields the lines of the manifest in dir. A torn last line is
+// left out.
 func ReadManifest(dir string, yield func(Line) error) error {
+	_, bad, err := SalvageManifest(dir, yield)
+	if err == nil {
+		err = bad
+	}
+	return err
+}
+
+// ReadManifestHead reads the first line of the manifest in dir. One that cannot
+// be understood is ErrDamaged.
+func ReadManifestHead(dir string) (head ManifestHead, err error) {
 	f, err := os.Open(filepath.Join(dir, manifestName))
 	if err != nil {
-		return err
+		return head, err
+	}
+	defer f.Close()
+	text, err := bufio.NewReader(io.LimitReader(f, 64<<10)).ReadBytes('\n')
+	if err == nil {
+		err = json.Unmarshal(text, &head)
+	}
+	if err == nil && head.Format == "" {
+		err = errors.New("it names no format")
+	}
+	if err != nil {
+		return ManifestHead{}, fmt.Errorf("%s: its first line: %w: %w", filepath.Join(dir, manifestName), ErrDamaged, err)
+	}
+	if head.Manifest > 1 {
+		return head, fmt.Errorf("%s: it was written by a newer mailhaul (format %d, this one knows 1)", filepath.Join(dir, manifestName), head.Manifest)
+	}
+	return head, nil
+}
+
+// SalvageManifest is ReadManifest for one that may be damaged: lines that
+// cannot be understood are passed over and counted; bad is why the first of
+// them cannot. A torn last line is none of them.
+func SalvageManifest(dir string, yield func(Line) error) (passed int, bad, err error) {
+	f, err := os.Open(filepath.Join(dir, manifestName))
+	if err != nil {
+		return 0, nil, err
 	}
 	defer f.Close()
 	r := bufio.NewReaderSize(f, 64<<10)
 	for first := true; ; first = false {
 		text, err := r.ReadBytes('\n')
 		if err == io.EOF {
-			return nil
+			return passed, bad, nil
 		}
 		if err != nil {
-			return err
+			return passed, bad, err
 		}
 		if first {
 			continue
 		}
-		var l Line
-		if err := json.Unmarshal(text, &l); err != nil {
-			return errors.Join(ErrDamaged, err)
-		}
-		if l.Escaped {
-			l.Raw, l.ID = mail.Unescape(l.Raw), mail.Unescape(l.ID)
-		}
-		if d := l.Digest; d != "" {
-			if _, err := hex.DecodeString(d); err != nil {
-				return errors.Join(ErrDamaged, err)
+		l, err := parseLine(text)
+		if err != nil {
+			passed++
+			if bad == nil {
+				bad = errors.Join(ErrDamaged, err)
 			}
+			continue
 		}
 		if err := yield(l); err != nil {
-			return err
+			return passed, bad, err
 		}
 	}
+}
+
+func parseLine(text []byte) (l Line, err error) {
+	if err := json.Unmarshal(text, &l); err != nil {
+		return l, err
+	}
+	if l.Escaped {
+		l.Raw, l.ID = mail.Unescape(l.Raw), mail.Unescape(l.ID)
+	}
+	if l.Digest != "" {
+		_, err = mail.ParseDigest(l.Digest)
+	}
+	return l, err
 }

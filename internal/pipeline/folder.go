@@ -635,6 +635,9 @@ func (p *pass) take(a asked, r io.Reader) error {
 	body, err := a.credit.Take(&metered{r: r, t: p.try})
 	if err != nil {
 		a.credit.Release()
+		if mail.ScopeOf(err, mail.ScopeFolder) == mail.ScopeMessage && !mail.Temporary(err) {
+			return p.refuse(p.ctx, a.entry, err) // the others can be had
+		}
 		return err
 	}
 	if err := p.audit(p.ctx, a.entry.ID, body.Digest); err != nil {

@@ -71,9 +71,10 @@ func newDigester() *digester { return &digester{sum: sha256.New(), buf: make([]b
 
 // A file as it was read.
 type seen struct {
-	sum  mail.Digest
-	size int64 // of the text form
-	crlf bool  // it has lines that end in CRLF
+	sum   mail.Digest
+	size  int64 // of the text form
+	lines int64
+	crlf  bool // it has lines that end in CRLF
 }
 
 // text reads a file as what we have stored.
@@ -86,6 +87,7 @@ func (d *digester) text(f *os.File) (s seen, err error) {
 		p := d.buf[:n]
 		d.sum.Write(p)
 		s.size += int64(n)
+		s.lines += int64(bytes.Count(p, lineEnd))
 		s.crlf = s.crlf || n > 0 && cr && p[0] == '\n' || bytes.Contains(p, []byte("\r\n"))
 		if n > 0 {
 			cr = p[n-1] == '\r'
@@ -193,7 +195,7 @@ func (f *folder) look(file string, words maildirname.Keywords, full bool, read *
 	if err != nil {
 		return found, err
 	}
-	found.Digest, found.Size = s.sum, s.size
+	found.Digest, found.Size, found.Lines = s.sum, s.size, s.lines
 	if s.crlf {
 		if found.Other, err = read.foreign(body); found.Other == found.Digest {
 			found.Other = mail.Digest{}

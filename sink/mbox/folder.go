@@ -33,14 +33,16 @@ type folder struct {
 	put     *mboxrd.Writer
 	results []sink.Result
 	failed  error
+	aside   int64 // torn bytes that Recover has moved
 }
 
 var (
-	_ sink.Folder  = (*folder)(nil)
-	_ sink.Reader  = (*folder)(nil)
-	_ sink.Scanner = (*folder)(nil)
-	_ sink.Local   = (*Sink)(nil)
-	_ sink.Lister  = (*Sink)(nil)
+	_ sink.Folder   = (*folder)(nil)
+	_ sink.Reader   = (*folder)(nil)
+	_ sink.Scanner  = (*folder)(nil)
+	_ sink.Salvager = (*folder)(nil)
+	_ sink.Local    = (*Sink)(nil)
+	_ sink.Lister   = (*Sink)(nil)
 )
 
 // make makes the file, empty, so that a folder without mail is there too.

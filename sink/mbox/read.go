@@ -85,7 +85,7 @@ func (f *folder) scan(ctx context.Context, r io.ReaderAt, size int64, full bool,
 			if err != nil {
 				return err
 			}
-			found.Digest, found.Size = text.sum, text.size
+			found.Digest, found.Size, found.Lines = text.sum, text.size, text.lines
 			if found.Other, err = read.bare(rec); err != nil {
 				return err
 			}

@@ -182,7 +182,9 @@ func (m *matcher) missing(s seen) bool {
 func (m *matcher) within(rec mboxrd.Record) (mboxrd.Record, bool, error) {
 	var sizes []int64
 	for _, is := range m.open {
-		sizes = append(sizes, m.want[is[0]].Text)
+		if text := m.want[is[0]].Text; text <= rec.Length { // quoting adds, and takes nothing away
+			sizes = append(sizes, text)
+		}
 	}
 	slices.Sort(sizes)
 	sums, err := m.read.prefixes(rec, slices.Compact(sizes))
@@ -234,9 +236,15 @@ func (f *folder) setAside(from, to int64) error {
 	if err != nil {
 		return err
 	}
+	f.aside += to - from
 	f.sink.opt.Log.Warn("torn bytes set aside", "mailbox", f.root.Path(f.name), "bytes", to-from, "in", f.root.Path(name))
 	return f.w.Truncate(from)
 }
+
+// SetAside implements sink.Salvager.
+func (f *folder) SetAside() int64 { return f.aside }
+
+var lineEnd = []byte{'\n'}
 
 // A digester takes digests of records, one after the other.
 type digester struct {
@@ -250,6 +258,7 @@ func newDigester() *digester { return &digester{sha256.New(), make([]byte, 128<<
 type seen struct {
 	sum   mail.Digest
 	size  int64 // of the text
+	lines int64
 	zeros bool  // there is a zero byte
 	added int64 // at most so many bytes may be a status block that is torn
 }
@@ -264,6 +273,7 @@ func (d *digester) record(rec mboxrd.Record) (s seen, err error) {
 		}
 		d.sum.Write(d.buf[:n])
 		s.size += int64(n)
+		s.lines += int64(bytes.Count(d.buf[:n], lineEnd))
 		s.zeros = s.zeros || bytes.IndexByte(d.buf[:n], 0) >= 0
 		if err == io.EOF {
 			break

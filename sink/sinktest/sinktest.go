@@ -186,7 +186,7 @@ func scan(t *testing.T, f sink.Folder, ms []*sink.Message, places []sink.Place) 
 			if left[found.Digest]--; left[found.Digest] < 0 {
 				t.Fatalf("scan found %s once too often at %q", found.Digest, found.Place)
 			}
-			if m != nil && (found.Digest != m.Digest || found.Size != m.Text || !found.Date.Equal(m.Date)) {
+			if m != nil && (found.Digest != m.Digest || found.Size != m.Text || found.Lines != m.Lines || !found.Date.Equal(m.Date)) {
 				t.Fatalf("%s: found %+v", m.Name, found)
 			}
 		}
