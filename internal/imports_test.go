@@ -59,10 +59,11 @@ var arrows = map[string][]string{
 	"internal/catalog":    {"internal/mail", "internal/durable", "source", "sink", "modernc.org/sqlite"},
 	"internal/verify":     {"internal/catalog", "internal/mail", "sink"},
 	"internal/folderplan": {"source", "internal/mail", "internal/location", "internal/foldername", "internal/utf7"},
+	"internal/repair":     {"internal/catalog", "internal/location", "internal/mail", "sink"},
 	"internal/archive":    {"internal/catalog", "internal/mail", "source", "source/local", "sink"},
 	"internal/pipeline": {"internal/mail", "internal/foldername", "internal/spool", "internal/catalog", "source", "sink",
 		"golang.org/x/sync/errgroup"},
-	"internal/job": {"internal/pipeline", "internal/folderplan", "internal/catalog", "internal/spool", "internal/location", "internal/mail",
+	"internal/job": {"internal/pipeline", "internal/folderplan", "internal/catalog", "internal/archive", "internal/repair", "internal/spool", "internal/location", "internal/mail",
 		"internal/verify", "source", "sink"},
 
 	"internal/testmail": {"internal/...", "source/...", "sink/...", "github.com/emersion/go-imap/v2/..."},

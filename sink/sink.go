@@ -203,8 +203,8 @@ type Found struct {
 	Flags         mail.Flags
 }
 
-// A Salvager is a Folder that can tell how many torn bytes its Recover has set
-// aside since it was opened.
+// A Salvager is a Folder that can tell how many bytes its Recover has set aside
+// since it was opened.
 type Salvager interface {
 	SetAside() int64
 }

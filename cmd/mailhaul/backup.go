@@ -20,7 +20,8 @@ keywords, internal date and folder tree. FROM is an account
 (imaps://USER@HOST, imap://USER@HOST), one folder of it and what lies below
 (imaps://USER@HOST/Work), or the inbox that POP3 shows, without flags and dates
 (pop3s://USER@HOST, pop3://USER@HOST), or files of other programs (mbox:PATH,
-maildir:PATH, eml:PATH); TO is a directory: mbox:PATH or maildir:PATH.
+maildir:PATH, eml:PATH), or another archive of mailhaul (mail/ann); TO is a
+directory: mbox:PATH or maildir:PATH.
 
 The server is not changed, not even what is read and unread, unless by
 --delete-after. Nothing is ever deleted from the archive: what disappears from

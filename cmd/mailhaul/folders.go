@@ -17,7 +17,8 @@ mailhaul folders FROM
 
 Lists the folders of an account that can hold messages: name, role, number of
 messages and, where the server tells it, size. The names are those that
---folder and --exclude take.
+--folder and --exclude take. FROM may also be files of other programs, or an
+archive of mailhaul (mail/ann).
 `
 
 func (a *app) folders() *cobra.Command {
@@ -48,12 +49,7 @@ type folderLine struct {
 }
 
 func (a *app) listFolders(c *cobra.Command, from string) error {
-	sources, _ := plugins()
-	l, _, err := sources.Check(from, a.env().Home)
-	if err != nil {
-		return err
-	}
-	src, err := sources.Open(c.Context(), from, a.env())
+	src, l, _, err := a.runner("mailhaul folders", nil).Source(c.Context(), from)
 	if err != nil {
 		return err
 	}

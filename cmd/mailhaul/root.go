@@ -47,6 +47,7 @@ const usage = `Mailhaul brings mailboxes home: every message, byte for byte.
   mailhaul restore ARCHIVE TO   bring an archive back into an account
   mailhaul folders FROM         list folders with roles, messages and sizes
   mailhaul verify ARCHIVE       read every stored message and compare digests
+  mailhaul repair ARCHIVE       make a lost or damaged catalog anew from the mail
   mailhaul demo                 watch all of it on this machine, no account needed
   mailhaul help TOPIC           a command, or %s
 
@@ -127,7 +128,7 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpCommand(a.help(root))
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return unknownFlag(c, err) })
 	root.SetVersionTemplate("mailhaul {{.Version}}\n")
-	root.AddCommand(a.backup(), a.migrate(), a.restore(), a.folders(), a.verify(), a.demo())
+	root.AddCommand(a.backup(), a.migrate(), a.restore(), a.folders(), a.verify(), a.repair(), a.demo())
 	for _, c := range root.Commands() {
 		c.DisableFlagsInUseLine = true
 	}
@@ -410,7 +411,7 @@ func judge(ctx context.Context, err error) (code int, hint string) {
 	case errors.As(err, &locked):
 		return exitLocked, "wait until that run has ended; a run that died holds no lock"
 	case errors.Is(err, catalog.ErrDamaged):
-		return exitDamaged, "the mail itself is not touched; put the archive's catalog back from a copy, or back up into a new directory"
+		return exitDamaged, "the mail itself is not touched: 'mailhaul repair ARCHIVE' makes the catalog anew from manifest and mail"
 	case errors.Is(err, catalog.ErrOtherAccount):
 		return exitUsage, "choose another directory, or give --add-account to keep both accounts in this one"
 	case errors.Is(err, errDeclined):
@@ -418,9 +419,9 @@ func judge(ctx context.Context, err error) (code int, hint string) {
 	case errors.Is(err, sink.ErrFull):
 		return exitLater, "make room at the destination and run the same command again: what is there stays, and it goes on from there"
 	case errors.Is(err, catalog.ErrForeign):
-		return exitFailed, "choose an empty or new directory"
+		return exitFailed, "choose an empty or new directory; an archive whose catalog was lost wants 'mailhaul repair' first"
 	case errors.Is(err, catalog.ErrNone):
-		return exitFailed, "name the directory that a backup has written to"
+		return exitFailed, "name the directory that a backup has written to; if its catalog was lost: mailhaul repair ARCHIVE"
 	case errors.Is(err, catalog.ErrOtherFormat):
 		return exitUsage, "write to it in the format and layout that it has, or choose another directory"
 	case durable.Full(err):

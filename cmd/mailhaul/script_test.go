@@ -385,6 +385,8 @@ var fields = map[string][2]string{
 	"checked":   {"folder count", "bytes"},
 	"report":    {"exit report", "error"},
 	"verified":  {"exit messages bytes foreign", "problems"},
+	"repaired":  {"exit messages bytes locations adopted lost set_aside manifest", "passed files missing"},
+	"sound":     {"exit", ""},
 }
 
 func events(ts *testscript.TestScript, neg bool, args []string) {
@@ -399,7 +401,7 @@ func events(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("line %d: unknown event %q", i+1, kind)
 		}
 		seen[kind] = true
-		if end := kind == "report" || kind == "verified"; end != (i == len(lines)-1) {
+		if end := kind == "report" || kind == "verified" || kind == "repaired" || kind == "sound"; end != (i == len(lines)-1) {
 			ts.Fatalf("line %d of %d is a %s", i+1, len(lines), kind)
 		}
 		must := strings.Fields(known[0])

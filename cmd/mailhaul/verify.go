@@ -49,7 +49,9 @@ func (a *app) check(c *cobra.Command, name string) error {
 	show := a.show()
 	show.event(pipeline.Event{Time: time.Now(), Kind: pipeline.Planned, Count: messages, Bytes: bytes})
 	result, err := verify.Run(ctx, s, cat, func(folder mail.Path, messages, bytes int64) {
-		show.event(pipeline.Event{Time: time.Now(), Kind: pipeline.Read, Folder: folder, Bytes: bytes})
+		if bytes > 0 { // empty messages have been seen
+			show.event(pipeline.Event{Time: time.Now(), Kind: pipeline.Read, Folder: folder, Bytes: bytes})
+		}
 		show.event(pipeline.Event{Time: time.Now(), Kind: checked, Folder: folder, Count: messages, Bytes: bytes})
 	})
 	show.end()

@@ -158,12 +158,16 @@ func Open(ctx context.Context, h Home, create bool, doing string) (*Catalog, err
 	if err != nil {
 		return nil, err
 	}
-	c := &Catalog{lock: lock, home: h, stmts: map[string]*sql.Stmt{}, folders: map[mail.Path]int64{}, paths: map[int64]mail.Path{}}
+	c := newCatalog(lock, h)
 	if err := c.open(ctx); err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
+}
+
+func newCatalog(lock *durable.Lock, h Home) *Catalog {
+	return &Catalog{lock: lock, home: h, stmts: map[string]*sql.Stmt{}, folders: map[mail.Path]int64{}, paths: map[int64]mail.Path{}}
 }
 
 // Vacant refuses a directory with things of others in it as a place for a new
@@ -176,14 +180,18 @@ func Vacant(h Home) error {
 	if err != nil {
 		return err
 	}
+	foreign := false
 	for _, e := range list {
-		switch {
-		case e.Name() == manifestName:
+		switch e.Name() {
+		case manifestName:
 			return fmt.Errorf("%s: the manifest is there but the catalog (%s) is not: %w", h.Dir, h.State, ErrDamaged)
-		case e.Name() == h.State: // a first run that died before it had a catalog
+		case h.State: // a first run that died before it had a catalog
 		default:
-			return fmt.Errorf("%s: %w", h.Dir, ErrForeign)
+			foreign = true
 		}
+	}
+	if foreign {
+		return fmt.Errorf("%s: %w", h.Dir, ErrForeign)
 	}
 	return nil
 }
@@ -312,6 +320,7 @@ func (c *Catalog) identify() error {
 	if err != nil {
 		return c.trouble("open", err)
 	}
+	layout = plus(layout)
 	if c.home.Format == "" {
 		c.home.Format, c.home.Layout = format, layout
 	}
@@ -321,6 +330,9 @@ func (c *Catalog) identify() error {
 	}
 	return nil
 }
+
+// plus mends a layout as older archives have noted it, "maildir  ".
+func plus(layout string) string { return strings.ReplaceAll(layout, " ", "+") }
 
 func (c *Catalog) loadFolders() error {
 	return c.each("SELECT id, path FROM sinkfolder", nil, func(r *sql.Rows) error {
@@ -352,17 +364,24 @@ func (c *Catalog) Close() error {
 	if c.manifest != nil {
 		errs = append(errs, c.manifest.close())
 	}
+	errs = append(errs, c.closeFile(), c.lock.Release())
+	return errors.Join(errs...)
+}
+
+// closeFile closes the database. It may be called twice.
+func (c *Catalog) closeFile() (err error) {
 	for _, s := range c.stmts {
 		s.Close()
 	}
+	clear(c.stmts)
 	if c.conn != nil {
 		c.conn.Close()
 	}
 	if c.db != nil {
-		errs = append(errs, c.db.Close())
+		err = c.db.Close()
 	}
-	errs = append(errs, c.lock.Release())
-	return errors.Join(errs...)
+	c.conn, c.db = nil, nil
+	return err
 }
 
 // trouble names what failed. A full or broken disk ends the run.

@@ -404,3 +404,131 @@ func BenchmarkBatch(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(at), "us/message")
 }
+
+// TestMigration opens an archive that version 1 has written.
+func TestMigration(t *testing.T) {
+	schema, err := os.ReadFile(filepath.Join("testdata", "version1.sql"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := home(t)
+	if err := durable.Mkdir(h.StateDir()); err != nil {
+		t.Fatal(err)
+	}
+	c := newCatalog(nil, h)
+	if err := c.connect(t.Context(), h.file(), "journal_mode=WAL"); err != nil {
+		t.Fatal(err)
+	}
+	for _, script := range []string{
+		string(schema), "PRAGMA user_version=1",
+		`INSERT INTO meta VALUES('id', 'abc'), ('format', 'mbox'), ('layout', ''), ('manifest', '-1');
+		INSERT INTO account VALUES(1, 'imap:ann@example.org');
+		INSERT INTO folder VALUES(1, 1, 'Sent', 'Sent', 'Sent');
+		INSERT INTO epoch VALUES(1, 1, '7', 1, 'cursor');
+		INSERT INTO sinkfolder VALUES(1, 'Sent', 'state');
+		INSERT INTO message VALUES(1, 16909060, x'0102030405060708091011121314151617181920212223242526272829303132', 10, 2, 1, 'p1', 5, 0);
+		INSERT INTO location VALUES(1, 3, '', 1, 12, 1000000000, 'crlf', '\Seen', '', '', 1, 0, 0, 0);
+		INSERT INTO run VALUES(1, 5, 6, NULL);`,
+	} {
+		if err := c.exec(script); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.closeFile(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // and once more, when there is nothing to do
+		c = open(t, h)
+		var version int
+		if err := c.row("PRAGMA user_version", nil, &version); err != nil || version != len(migrations) || version < 2 {
+			t.Fatalf("version %d, %v", version, err)
+		}
+		b, err := c.Box(t.Context(), ann, source.Folder{Path: "Sent", Raw: "Sent", Role: "sent"}, "Sent")
+		if err != nil || b.Epoch != "7" || b.Cursor != "cursor" {
+			t.Fatalf("%+v, %v", b, err)
+		}
+		known, _, err := c.Compare(t.Context(), b, []source.Entry{{ID: "3", Size: 12, Date: time.Unix(1e9, 0)}}, "", false)
+		if err != nil || !known[0].Is || known[0].At.Place != "p1" {
+			t.Fatalf("%+v, %v", known, err)
+		}
+		all, err := c.Origins(t.Context(), false)
+		if err != nil || len(all) != 1 || all[0].Role != "sent" || all[0].Messages != 1 {
+			t.Fatalf("%+v, %v", all, err)
+		}
+		c.Close()
+	}
+	role := ""
+	if err := ReadManifest(h.Dir, func(l Line) error { role = l.Role; return nil }); err != nil || role != "sent" {
+		t.Errorf("the manifest has role %q, %v", role, err)
+	}
+}
+
+// TestMigrationFails leaves the archive as it was.
+func TestMigrationFails(t *testing.T) {
+	h := home(t)
+	open(t, h).Close()
+	old := migrations
+	defer func() { migrations = old }()
+	migrations = append(migrations[:len(migrations):len(migrations)], "CREATE TABLE later(id INTEGER)", "this is no SQL")
+	if _, err := Open(t.Context(), h, false, ""); err == nil {
+		t.Fatal("it was opened")
+	}
+	migrations = old
+	c := open(t, h)
+	if err := c.exec("SELECT * FROM later"); err == nil {
+		t.Error("half a migration was kept")
+	}
+}
+
+// TestEmptyCatalog: one without tables beside a manifest is damaged, for the
+// manifest would be written anew from nothing.
+func TestEmptyCatalog(t *testing.T) {
+	h := home(t)
+	c := open(t, h)
+	store(t, c, box(t, c, "INBOX", "1"), 1, 2)
+	c.Close()
+	before, _ := os.ReadFile(filepath.Join(h.Dir, manifestName))
+	if err := os.Truncate(h.file(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), h, true, ""); !errors.Is(err, ErrDamaged) {
+		t.Fatalf("error is %v", err)
+	}
+	if after, _ := os.ReadFile(filepath.Join(h.Dir, manifestName)); string(after) != string(before) || len(after) == 0 {
+		t.Error("the manifest is another one")
+	}
+}
+
+// TestManifestStaysDue: lines that were written after a move do not make the
+// manifest pass for right.
+func TestManifestStaysDue(t *testing.T) {
+	h := home(t)
+	c := open(t, h)
+	b := box(t, c, "INBOX", "1")
+	store(t, c, b, 1)
+	stored, _ := c.Find(t.Context(), sha256.Sum256([]byte{1}))
+	if err := c.Move(t.Context(), map[int64]sink.Place{stored[0].Message: "moved"}); err != nil {
+		t.Fatal(err)
+	}
+	store(t, c, b, 2)
+	c.Close()
+	open(t, h).Close()
+	places := map[string]string{}
+	if err := ReadManifest(h.Dir, func(l Line) error { places[l.ID] = l.Place; return nil }); err != nil || places["1"] != "moved" || places["2"] != "p2" {
+		t.Errorf("places are %v, %v", places, err)
+	}
+}
+
+func TestTarget(t *testing.T) {
+	for _, c := range []struct{ to, folder, path, want string }{
+		{"", "Work", "Work", "Work"},
+		{"", "work~0a1b2c3d", "work", "work~0a1b2c3d"},
+		{"", "work~archive1", "work", "work"},
+		{"", "INBOX", "Work", "Work"}, // an alias
+		{"work~0a1b2c3d", "INBOX", "work", "work~0a1b2c3d"},
+	} {
+		if got := target(Line{To: c.to, Folder: c.folder, Path: c.path}); got != c.want {
+			t.Errorf("%+v: %s", c, got)
+		}
+	}
+}

@@ -174,7 +174,7 @@ func (c *Catalog) Reconcile(ctx context.Context) (lost []Stored, err error) {
 		if err := c.do("DELETE FROM message WHERE lost AND NOT EXISTS (SELECT 1 FROM location l WHERE l.message=message.id)"); err != nil {
 			return err
 		}
-		lost, err = c.lost()
+		lost, err = c.lost(-1)
 		return err
 	})
 	return lost, c.trouble("reconcile", err)
@@ -184,12 +184,13 @@ func (c *Catalog) Reconcile(ctx context.Context) (lost []Stored, err error) {
 func (c *Catalog) Lost(ctx context.Context) ([]Stored, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	lost, err := c.lost()
+	lost, err := c.lost(-1)
 	return lost, c.trouble("lost", err)
 }
 
-func (c *Catalog) lost() (lost []Stored, err error) {
-	err = c.each("SELECT id, digest, text, lines, folder, place FROM message WHERE lost", nil, func(r *sql.Rows) error {
+// lost lists the first n lost messages, or all for -1.
+func (c *Catalog) lost(n int) (lost []Stored, err error) {
+	err = c.each("SELECT id, digest, text, lines, folder, place FROM message WHERE lost LIMIT ?", []any{n}, func(r *sql.Rows) error {
 		var s Stored
 		var digest []byte
 		var folder int64

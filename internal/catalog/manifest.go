@@ -308,6 +308,7 @@ func ReadManifestHead(dir string) (head ManifestHead, err error) {
 	if head.Manifest > 1 {
 		return head, fmt.Errorf("%s: it was written by a newer mailhaul (format %d, this one knows 1)", filepath.Join(dir, manifestName), head.Manifest)
 	}
+	head.Layout = plus(head.Layout)
 	return head, nil
 }
 

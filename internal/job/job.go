@@ -12,7 +12,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -35,6 +34,7 @@ type Job struct {
 	MaxSize    int64    // leave out larger messages; 0: none
 	Remove     pipeline.Remove
 	AddAccount bool // let a further account into the archive
+	Live       bool // of an archive as From: leave out what its server was last seen not to have
 
 	Maps   []string // "Old/*=New/*": where folders go, for a destination with folders of its own
 	Into   string   // put everything below this folder
@@ -61,10 +61,11 @@ type Runner struct {
 
 // Run does the job. The report is valid in any case.
 func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err error) {
-	from, _, err := r.Sources.Check(j.From, r.Env.Home)
+	origin, err := r.origin(j.From)
 	if err != nil {
 		return report, err
 	}
+	from := origin.Location
 	filter, err := newFilter(j.Folders, j.Exclude)
 	if err != nil {
 		return report, err
@@ -103,11 +104,19 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 	if err != nil {
 		return report, err
 	}
+	var src source.Source
+	account := Account(from)
+	if origin.own { // its name is in it
+		if src, account, err = r.openSource(ctx, origin, j.Live); err != nil {
+			return report, err
+		}
+		defer func() { err = errors.Join(err, src.Close()) }()
+	}
 	// An archive that is there is locked before anybody is asked for a
 	// password; a new one is made only once the source lets us in.
 	var cat *catalog.Catalog
 	if catalog.Exists(home) {
-		if cat, err = r.admit(ctx, home, from, to, j); err != nil {
+		if cat, err = r.admit(ctx, home, account, to, j); err != nil {
 			return report, err
 		}
 		defer func() { err = errors.Join(err, cat.Close()) }()
@@ -117,11 +126,12 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 	} else if err := catalog.Vacant(home); err != nil {
 		return report, err
 	}
-	src, err := r.Sources.Open(ctx, j.From, r.Env)
-	if err != nil {
-		return report, err
+	if src == nil {
+		if src, _, err = r.openSource(ctx, origin, j.Live); err != nil {
+			return report, err
+		}
+		defer func() { err = errors.Join(err, src.Close()) }()
 	}
-	defer func() { err = errors.Join(err, src.Close()) }()
 	if _, ok := src.(source.Remover); !ok && j.Remove.Yes {
 		return report, location.Wrong("only POP3 accounts can be emptied after a backup", "--delete-after: %s: this kind of source deletes nothing", from.Scheme)
 	}
@@ -134,7 +144,7 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 	}
 	choose := filter.choose
 	if planned {
-		p, err := plan(ctx, &j, Account(from), listed, filter, to, cat)
+		p, err := plan(ctx, &j, account, listed, filter, to, cat)
 		if err == nil {
 			err = filter.unused()
 		}
@@ -152,13 +162,13 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 		return report, nil
 	}
 	if cat == nil {
-		if cat, err = r.admit(ctx, home, from, to, j); err != nil {
+		if cat, err = r.admit(ctx, home, account, to, j); err != nil {
 			return report, err
 		}
 		defer func() { err = errors.Join(err, cat.Close()) }()
 	}
 	p := &pipeline.Pipeline{
-		Source: src, Sink: to, Catalog: cat, Account: Account(from), Listed: listed,
+		Source: src, Sink: to, Catalog: cat, Account: account, Listed: listed,
 		Spool: spool.New(home.StateDir(), spool.Budget),
 		Options: pipeline.Options{Folders: choose, Dedup: dedup, MaxSize: j.MaxSize, Remove: j.Remove,
 			Refill: j.Refill, Share: len(j.Maps) > 0, Sleep: r.Sleep},
@@ -181,13 +191,13 @@ func Blame(l location.Location, err error) error {
 }
 
 // admit opens the catalog and lets the account in.
-func (r *Runner) admit(ctx context.Context, home catalog.Home, from location.Location, to sink.Sink, j Job) (*catalog.Catalog, error) {
+func (r *Runner) admit(ctx context.Context, home catalog.Home, account string, to sink.Sink, j Job) (*catalog.Catalog, error) {
 	cat, err := catalog.Open(ctx, home, true, r.Doing)
 	if err != nil {
 		return nil, err
 	}
 	_, elsewhere := to.(sink.Remote) // there the catalog is not what the user sees: any account may come
-	if err := cat.Admit(ctx, Account(from), j.AddAccount || elsewhere); err != nil {
+	if err := cat.Admit(ctx, account, j.AddAccount || elsewhere); err != nil {
 		cat.Close()
 		return nil, err
 	}
@@ -245,13 +255,7 @@ func (r *Runner) home(raw string, s sink.Sink) (catalog.Home, error) {
 	default:
 		return h, location.Wrong("", "%s: not a place for an archive", l)
 	}
-	var layout []string
-	for _, o := range []string{"layout", "status"} { // options that decide what the bytes look like
-		if v := l.Option.Get(o); v != "" && v != "no" && v != "nested" {
-			layout = append(layout, o+"="+v)
-		}
-	}
-	h.Layout = strings.Join(layout, "&")
+	h.Layout = layoutOf(l.Option)
 	return h, nil
 }
 
@@ -266,42 +270,6 @@ func remoteName(identity string) string {
 		return '_'
 	}, identity)
 	return readable[:min(len(readable), 80)] + "-" + hex.EncodeToString(sum[:4])
-}
-
-// Archive opens an archive that is there, whatever its format, by the name of
-// its directory or by a location.
-func (r *Runner) Archive(ctx context.Context, name string) (sink.Sink, *catalog.Catalog, error) {
-	dir, format := name, ""
-	if l, _, err := r.Sinks.Check(name, r.Env.Home); err == nil && l.Host == "" {
-		dir, format = l.Path, l.Scheme
-	} else if _, serr := os.Stat(name); serr != nil && strings.Contains(name, ":") {
-		return nil, nil, err
-	} else if rest, ok := strings.CutPrefix(name, "~/"); ok && r.Env.Home != "" {
-		dir = filepath.Join(r.Env.Home, rest)
-	}
-	home, err := catalog.Find(dir)
-	if err != nil {
-		return nil, nil, err
-	}
-	cat, err := catalog.Open(ctx, home, false, r.Doing)
-	if err != nil {
-		return nil, nil, err
-	}
-	home = cat.Home()
-	if format != "" && format != home.Format {
-		cat.Close()
-		return nil, nil, fmt.Errorf("%s: %w: it is %s, not %s", dir, catalog.ErrOtherFormat, home.Format, format)
-	}
-	raw := home.Format + ":" + home.Dir
-	if home.Layout != "" {
-		raw += "?" + home.Layout
-	}
-	s, err := r.Sinks.Open(ctx, raw, r.Env)
-	if err != nil {
-		cat.Close()
-		return nil, nil, err
-	}
-	return s, cat, nil
 }
 
 // dedupOf is the scope asked for, or what suits the destination: links cost

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // A Path names a folder: its parts joined by "/", outermost first. A "/" or
@@ -55,6 +56,28 @@ func (p Path) Parts() []string {
 		parts[i] = Unescape(s)
 	}
 	return parts
+}
+
+// Plain spells p with the escapes that are needed and no others: of "%", "/",
+// and of bytes that are not UTF-8. A source may write more of them, to say in
+// which of several ways the name is kept there.
+func (p Path) Plain() Path {
+	var b strings.Builder
+	for i, part := range p.Parts() {
+		if i > 0 {
+			b.WriteByte('/')
+		}
+		for len(part) > 0 {
+			r, size := utf8.DecodeRuneInString(part)
+			if r == utf8.RuneError && size == 1 {
+				fmt.Fprintf(&b, "%%%02X", part[0])
+			} else {
+				EscapePart(&b, part[:size])
+			}
+			part = part[size:]
+		}
+	}
+	return Path(b.String())
 }
 
 // Parent is the path of the folder around p, or "" at the top.

@@ -15,6 +15,11 @@ func TestPath(t *testing.T) {
 			t.Errorf("part %d is %q, want %q", i, got, want)
 		}
 	}
+	for _, p := range []Path{"a%2Fb/Gr%C3%BCn/%25/\xff%FE", "a%2fb/Grün/%/%FF\xfe"} {
+		if got := p.Plain(); got != "a%2Fb/Grün/%25/%FF%FE" || got.Plain() != got {
+			t.Errorf("spelled plainly %q is %q", p, got)
+		}
+	}
 	if !p.Within("Work") || Path("Workshop").Within("Work") {
 		t.Error("Within looks at letters, not parts")
 	}

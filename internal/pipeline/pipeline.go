@@ -268,6 +268,11 @@ func (r *run) choose(ctx context.Context, list []source.Folder) ([]*folder, erro
 		if !ok {
 			continue
 		}
+		if !r.elsewhere() {
+			// A folder of the archive has one spelling: that which a look at the
+			// archive gives back.
+			to = to.Plain()
+		}
 		if owner, is := taken[foldername.Key(to)]; is && owner != f.Path && !r.Options.Share {
 			sum := sha256.Sum256([]byte(f.Raw))
 			to += mail.Path("~" + hex.EncodeToString(sum[:4]))

@@ -33,15 +33,17 @@ type folder struct {
 	newWords bool // and are not written
 
 	peers map[mail.Path]*store // for Link
+	aside int64                // bytes of torn files that Recover has moved
 }
 
 var (
-	_ sink.Folder  = (*folder)(nil)
-	_ sink.Reader  = (*folder)(nil)
-	_ sink.Scanner = (*folder)(nil)
-	_ sink.Flagger = (*folder)(nil)
-	_ sink.Linker  = (*folder)(nil)
-	_ sink.Remover = (*folder)(nil)
+	_ sink.Folder   = (*folder)(nil)
+	_ sink.Reader   = (*folder)(nil)
+	_ sink.Scanner  = (*folder)(nil)
+	_ sink.Flagger  = (*folder)(nil)
+	_ sink.Linker   = (*folder)(nil)
+	_ sink.Remover  = (*folder)(nil)
+	_ sink.Salvager = (*folder)(nil)
 )
 
 // A pending message is in tmp.

@@ -69,8 +69,15 @@ func (f *folder) recover(read *digester, w sink.Want) (sink.Place, error) {
 			return sink.Place(w.Name), nil
 		}
 	}
-	return "", f.setAside(file)
+	if err := f.setAside(file); err != nil {
+		return "", err
+	}
+	f.aside += fi.Size()
+	return "", nil
 }
+
+// SetAside implements sink.Salvager.
+func (f *folder) SetAside() int64 { return f.aside }
 
 // setAside moves a file out of the folder, but not out of the archive.
 func (f *folder) setAside(file string) error {

@@ -197,8 +197,12 @@ func Archive(dir string) bool {
 	return false
 }
 
+// catalogs are where the catalog of an archive of ours lies.
+var catalogs = []string{".mailhaul/catalog.db", "mailhaul.state/catalog.db"}
+
 // Refuse fails for a path that is not there and for our own archives, whose
-// flags, dates and exact line ends only the catalog knows.
+// flags, dates and exact line ends only the catalog knows: they are not read as
+// files.
 func Refuse(l location.Location) (fs.FileInfo, error) {
 	fi, err := os.Stat(l.Path)
 	switch {
@@ -207,8 +211,13 @@ func Refuse(l location.Location) (fs.FileInfo, error) {
 	case err != nil:
 		return nil, &mail.Error{Op: "open", Scope: mail.ScopeAccount, Err: err}
 	case fi.IsDir() && Archive(l.Path):
-		return nil, location.Wrong("only files of other programs can be read as yet; restoring from an archive comes later",
-			"%s is an archive of mailhaul", mail.Clean(l.Path))
+		for _, name := range catalogs {
+			if _, err := os.Lstat(filepath.Join(l.Path, filepath.FromSlash(name))); err == nil {
+				return nil, location.Wrong("name its directory alone, without scheme and options: "+mail.Clean(l.Path),
+					"%s is an archive of mailhaul", mail.Clean(l.Path))
+			}
+		}
+		return nil, location.Wrong("mailhaul repair "+mail.Clean(l.Path), "%s is an archive of mailhaul whose catalog is missing", mail.Clean(l.Path))
 	}
 	return fi, nil
 }
