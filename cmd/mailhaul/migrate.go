@@ -87,6 +87,7 @@ func (a *app) moving(form, short, long string) *cobra.Command {
 	f.StringArrayVar(&j.Folders, "folder", nil, "only folders that fit `PATTERN`, and those below; may be repeated")
 	f.StringArrayVar(&j.Exclude, "exclude", nil, "no folder that fits `PATTERN`, nor those below; may be repeated")
 	f.StringArrayVar(&j.Maps, "map", nil, "send folders elsewhere, `'OLD=NEW'`: 'Old/*=New/*'; may be repeated, the first that fits counts")
+	f.BoolVar(&j.Live, "present", false, "of an archive: leave out what its server was last seen not to have")
 	f.StringVar(&j.Into, "into", "", "put everything below `FOLDER`")
 	f.StringVar(&size, "max-size", "", "leave out messages of more than `SIZE` bytes (500k, 25M, 2G)")
 	f.BoolVar(&j.Refill, "refill", false, "bring again what has disappeared from the destination")

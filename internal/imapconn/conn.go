@@ -202,7 +202,7 @@ func (c *Conn) Counts() (read, written int64) { return c.nc.Counts() }
 func (c *Conn) Broken() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.fault != nil || c.bye != nil
+	return c.fault != nil || c.bye != nil || c.nc.Gone()
 }
 
 // broken is why the connection is useless, or nil.

@@ -126,8 +126,17 @@ func (c *Conn) Follow(ctx context.Context) (stop func()) {
 	if ctx.Err() != nil {
 		c.Cut(context.Cause(ctx)) // at once, not when the goroutine gets its turn
 	}
-	return func() { end() }
+	return func() {
+		if !end() {
+			// The goroutine has its turn soon: whoever gets the connection next
+			// must not be the one that it hits.
+			c.Cut(context.Cause(ctx))
+		}
+	}
 }
+
+// Gone reports whether the connection was closed on this side.
+func (c *Conn) Gone() bool { return c.cause.Load() != nil }
 
 // Cut closes the line without a farewell; whoever waits gets cause.
 func (c *Conn) Cut(cause error) {

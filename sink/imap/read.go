@@ -113,7 +113,7 @@ func (f *folder) Scan(ctx context.Context, full bool) iter.Seq2[sink.Found, erro
 				err := body(ctx, c, uid, func(b *imapconn.Body) error {
 					raw, err := io.ReadAll(b)
 					text := textOf(raw)
-					found[i].Digest, found[i].Size = sha256.Sum256(text), int64(len(text))
+					found[i].Digest, found[i].Size, found[i].Lines = sha256.Sum256(text), int64(len(text)), int64(bytes.Count(text, []byte{'\n'}))
 					return err
 				})
 				if err != nil {
