@@ -1,12 +1,13 @@
 // Package testmail is the world that mailhaul is tried out in: nasty messages,
-// nasty folder names, and servers to fetch them from.
+// nasty folder names, and servers to fetch them from and to bring them to.
 //
-// There are four kinds of server. Memory is go-imap's in-memory server, made
+// There are five kinds of server. Memory is go-imap's in-memory server, made
 // to give every byte back as it came; the demo shows a backup of it. Model is
 // our own small IMAP server that does on request what servers do in bad hours:
 // it cuts connections, lies about sizes, leaves messages out. POP3 is the same
 // for that protocol, and when nothing is requested it is good enough for the
-// demo. Dovecot is the real thing, started privately for one test.
+// demo. SMTP takes messages, by LMTP too, and keeps them. Dovecot is the real
+// thing, started privately for one test.
 //
 // Everything is deterministic: the same call gives the same bytes for ever, so
 // a failure seen once can be seen again. Nothing here links the testing
