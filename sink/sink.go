@@ -110,7 +110,9 @@ type Folder interface {
 	// folder. For each wanted message it returns its place if it arrived
 	// whole, or "" if not. Only complete messages behind mark stay; torn bytes
 	// are moved aside, never deleted, so that Put can follow. A sink that
-	// cannot look returns ErrUnknown, and the messages are in doubt.
+	// cannot look returns ErrUnknown, and the messages are in doubt: they are
+	// named in every report, and put again only when the user asks for it. What
+	// such a sink knows of a batch of this very process it tells as others do.
 	Recover(ctx context.Context, mark Mark, want []Want) ([]Place, error)
 
 	Close() error
@@ -119,7 +121,8 @@ type Folder interface {
 // A Result is the outcome of one Put: a place, or the reason why not.
 type Result struct {
 	Place Place
-	Err   error // with ScopeMessage: this message only
+	Err   error  // with ScopeMessage: this message only; ErrUnknown: in doubt
+	Note  string // with Err: what the next Put of this message should know, in the sink's own words
 }
 
 // ErrUnknown is returned by Recover when there is nothing to look at, as
@@ -154,7 +157,15 @@ type Message struct {
 	Ends   mail.Ends
 	Flags  mail.Flags
 	Labels []string
+	Note   string                        // of the Result of an earlier Put that failed; empty: there is none
 	Open   func() (io.ReadCloser, error) // the text form
+}
+
+// A Limited is a Folder that takes few messages a batch: what cannot be looked
+// for afterwards is in doubt when a run dies, and so should be no more than
+// what was in flight.
+type Limited interface {
+	Most() int
 }
 
 // A Flagger is a Folder that can change the flags of stored messages; doing

@@ -40,7 +40,8 @@ type Outcome struct {
 	Record Record
 	Folder mail.Path // of the archive, where Place is
 	Place  sink.Place
-	Err    error // failed, with the reason; sink.ErrUnknown: in doubt
+	Err    error  // failed, with the reason; sink.ErrUnknown: in doubt
+	Note   string // with Err: see sink.Result
 }
 
 // stored is a record as it lies in an intention.
@@ -80,8 +81,8 @@ func (c *Catalog) Begin(ctx context.Context, b *Batch) (id int64, err error) {
 }
 
 // Commit replaces an intention by its outcome, in one step, with the state of
-// the sink's folder afterwards. Records that failed get a failure row; those
-// without place and error are dropped and stay unknown. It returns the
+// the sink's folder afterwards. Records that failed or are in doubt get a failure
+// row; those without place and error are dropped and stay unknown. It returns the
 // messages that the records now stand on, in their order.
 func (c *Catalog) Commit(ctx context.Context, id int64, done []Outcome, folder mail.Path, after sink.State) ([]int64, error) {
 	c.mu.Lock()
@@ -107,7 +108,8 @@ func (c *Catalog) Commit(ctx context.Context, id int64, done []Outcome, folder m
 				}
 				lines = appendLine(lines, located(r, o.Place, o.Folder))
 			case o.Err != nil:
-				if err := c.fail(r.Box.epoch, r.Entry, o.Err.Error()); err != nil {
+				f := Failure{Entry: r.Entry, Reason: o.Err.Error(), Doubt: errors.Is(o.Err, sink.ErrUnknown), Digest: r.Want.Digest, Note: o.Note}
+				if err := c.fail(r.Box.epoch, &f); err != nil {
 					return err
 				}
 			}

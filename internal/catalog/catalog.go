@@ -107,6 +107,10 @@ CREATE TABLE run(id INTEGER PRIMARY KEY, started INTEGER NOT NULL, ended INTEGER
 `,
 	// What a folder is for at its source, so that it can be brought back there.
 	`ALTER TABLE folder ADD COLUMN role TEXT NOT NULL DEFAULT ''`,
+	// A message in doubt is no failure: it may have been delivered.
+	`ALTER TABLE failure ADD COLUMN doubt INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE failure ADD COLUMN digest BLOB NOT NULL DEFAULT x'';
+	ALTER TABLE failure ADD COLUMN note TEXT NOT NULL DEFAULT ''`,
 }
 
 // Exists reports whether there is a catalog at home.

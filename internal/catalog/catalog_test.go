@@ -225,6 +225,53 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// doubt commits that nobody knows whether a message arrived.
+func doubt(t *testing.T, c *Catalog, b *Box, id int) {
+	t.Helper()
+	r := record(b, id)
+	n, err := c.Begin(t.Context(), &Batch{Folder: b.Sink, Records: []Record{r}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := fmt.Errorf("the line broke: %w", sink.ErrUnknown)
+	if _, err := c.Commit(t.Context(), n, []Outcome{{Record: r, Folder: b.Sink, Err: lost, Note: "to x"}}, b.Sink, ""); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDoubt: a doubt outlives everything but the message's being stored.
+func TestDoubt(t *testing.T) {
+	h := home(t)
+	c := open(t, h)
+	b := box(t, c, "INBOX", "7")
+	doubt(t, c, b, 4)
+	c.Close()
+	c = open(t, h)
+	b = box(t, c, "INBOX", "7")
+	check := func(reason string) {
+		t.Helper()
+		all, err := c.Failures(t.Context(), b)
+		if err != nil || len(all) != 1 {
+			t.Fatalf("%+v, %v", all, err)
+		}
+		f := all[0]
+		if !f.Doubt || f.Digest != record(b, 4).Want.Digest || f.Note != "to x" || f.Reason != reason || f.Entry.ID != "4" {
+			t.Errorf("%+v", f)
+		}
+		if d, err := c.Doubts(t.Context()); err != nil || len(d) != 1 || !d[f.Digest] {
+			t.Errorf("%v, %v", d, err)
+		}
+	}
+	check("the line broke: cannot tell whether the message arrived")
+	c.Fail(t.Context(), b, entry(4), "not fetched")
+	check("not fetched")
+	store(t, c, b, 4)
+	all, err := c.Failures(t.Context(), b)
+	if d, derr := c.Doubts(t.Context()); len(all)+len(d) != 0 || err != nil || derr != nil {
+		t.Errorf("still %+v, %v", all, d)
+	}
+}
+
 func TestGlobal(t *testing.T) {
 	c := open(t, home(t))
 	b := box(t, c, "INBOX", "1")
@@ -351,6 +398,38 @@ func TestOpenRefuses(t *testing.T) {
 		c.Close()
 		if _, err := Open(t.Context(), h, true, ""); err == nil || !strings.Contains(err.Error(), "newer") {
 			t.Fatalf("error is %v", err)
+		}
+	})
+	t.Run("nothing: an older schema is brought up to date", func(t *testing.T) {
+		h := home(t)
+		c := open(t, h)
+		b := box(t, c, "INBOX", "7")
+		store(t, c, b, 1)
+		c.Fail(t.Context(), b, entry(2), "no")
+		// What version 3 has added.
+		for _, column := range []string{"doubt", "digest", "note"} {
+			if err := c.exec("ALTER TABLE failure DROP COLUMN " + column); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.exec("PRAGMA user_version=2")
+		c.Close()
+		for range 2 { // and stays so
+			c = open(t, h)
+			b = box(t, c, "INBOX", "7")
+			fails, err := c.Failures(t.Context(), b)
+			if err != nil || len(fails) != 1 || fails[0].Doubt || fails[0].Reason != "no" || fails[0].Entry.ID != "2" {
+				t.Fatalf("%+v, %v", fails, err)
+			}
+			if n, err := c.Live(t.Context(), b); n != 1 || err != nil {
+				t.Fatal(n, err)
+			}
+			doubt(t, c, b, 3)
+			if fails, err = c.Failures(t.Context(), b); err != nil || len(fails) != 2 || !fails[1].Doubt {
+				t.Fatalf("%+v, %v", fails, err)
+			}
+			c.do("DELETE FROM failure WHERE id='3'")
+			c.Close()
 		}
 	})
 	t.Run("a damaged catalog", func(t *testing.T) {
