@@ -28,6 +28,7 @@ type folder struct {
 
 	pages    Counts // of the pages that are done, where a store shows its mail by pages
 	failures int    // of them, in the report
+	unsure   int    // likewise
 	more     bool   // there is another page
 }
 
@@ -102,17 +103,23 @@ func (f *folder) restart() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p := &f.pages
-	f.Listed, f.Known, f.Vanished, f.Filtered, f.Flagged, f.Counts.Failed = p.Listed, p.Known, p.Vanished, p.Filtered, p.Flagged, p.Failed
-	kept, mine := f.report.Failed[:0], 0
-	for _, x := range f.report.Failed {
+	f.Listed, f.Known, f.Vanished, f.Filtered, f.Flagged, f.Counts.Failed, f.Doubt = p.Listed, p.Known, p.Vanished, p.Filtered, p.Flagged, p.Failed, p.Doubt
+	f.report.Failed = f.first(f.report.Failed, f.failures)
+	f.report.InDoubt = f.first(f.report.InDoubt, f.unsure)
+}
+
+// first leaves of this folder's failures only so many.
+func (f *folder) first(all []Failure, n int) []Failure {
+	kept, mine := all[:0], 0
+	for _, x := range all {
 		if x.Folder == f.Path {
-			if mine++; mine > f.failures {
+			if mine++; mine > n {
 				continue
 			}
 		}
 		kept = append(kept, x)
 	}
-	f.report.Failed = kept
+	return kept
 }
 
 // try reads the folder once, over one connection.
@@ -166,12 +173,17 @@ func (f *folder) turn(ctx context.Context, box source.Mailbox) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.more, f.pages, f.failures = true, *f.Counts, 0
-	for _, x := range f.report.Failed {
+	f.more, f.pages, f.failures, f.unsure = true, *f.Counts, f.mine(f.report.Failed), f.mine(f.report.InDoubt)
+}
+
+// mine counts this folder's failures.
+func (f *folder) mine(all []Failure) (n int) {
+	for _, x := range all {
 		if x.Folder == f.Path {
-			f.failures++
+			n++
 		}
 	}
+	return n
 }
 
 // enter compares the folder's numbering with what the catalog knows.
@@ -200,9 +212,10 @@ type try struct {
 	audits  map[source.ID]mail.Digest  // what the server says that a body is
 	seen    map[source.ID]struct{}     // fetched before the listing was complete
 	failing map[source.ID]source.Entry // failed in earlier runs and not listed yet
-	gone    []source.ID                // known, not listed any more
-	last    source.ID                  // the last one listed
-	texts   map[source.ID]struct{}     // listed IDs that are no numbers
+	doubt   doubtful
+	gone    []source.ID            // known, not listed any more
+	last    source.ID              // the last one listed
+	texts   map[source.ID]struct{} // listed IDs that are no numbers
 	listed  int64
 	known   int64 // of listed
 	live    int64 // of known: the server was thought to have it
@@ -263,6 +276,7 @@ func (t *try) read(ctx context.Context) error {
 			t.listed++
 		}
 		t.failing = nil
+		t.listed += t.doubt.unlisted()
 		// What was left out must be what is known. If the numbers say
 		// otherwise, something has gone from the server, or was never stored.
 		if out := l.Messages - t.listed; out == t.before-t.live-t.fresh && out >= 0 {
@@ -298,7 +312,12 @@ func (t *try) begin(ctx context.Context) error {
 	}
 	t.failing = map[source.ID]source.Entry{}
 	for _, x := range fails {
-		t.failing[x.Entry.ID] = x.Entry
+		t.doubt.notes(&x)
+		if x.Doubt && (!t.Options.Resend || t.doubted(x.Digest)) {
+			t.doubt.is(&x)
+		} else {
+			t.failing[x.Entry.ID] = x.Entry
+		}
 	}
 	t.before, err = t.Catalog.Live(ctx, t.box)
 	return err
@@ -324,7 +343,7 @@ func (t *try) listAll(ctx context.Context) error {
 }
 
 func (t *try) forget() {
-	t.listed, t.known, t.live, t.fresh, t.filtered, t.gone, t.last = 0, 0, 0, 0, 0, nil, ""
+	t.listed, t.known, t.live, t.fresh, t.filtered, t.gone, t.last, t.doubt.found = 0, 0, 0, 0, 0, nil, "", nil
 	clear(t.texts)
 	t.mu.Lock()
 	t.Flagged = 0
@@ -337,6 +356,9 @@ func (t *try) account() {
 	t.Known += t.known
 	t.Filtered += t.filtered
 	t.mu.Unlock()
+	for _, x := range t.doubt.found {
+		t.uncertain(x.Entry.ID, errors.New(x.Reason))
+	}
 }
 
 // list compares the listing with the catalog, piece by piece.
@@ -396,6 +418,7 @@ func (t *try) compare(ctx context.Context, piece []source.Entry) error {
 			if k.Gone || !k.Flags.Equal(e.Flags) || k.Labels != catalog.Labels(e.Labels) {
 				flags = append(flags, change{f: t.folder, at: k.At, ch: catalog.Change{ID: e.ID, Flags: e.Flags, Labels: e.Labels}})
 			}
+		case t.doubt.listed(e):
 		case t.Options.MaxSize > 0 && e.Size > t.Options.MaxSize:
 			t.filtered++
 		default:
@@ -644,7 +667,7 @@ func (p *pass) take(a asked, r io.Reader) error {
 		body.Free()
 		return err
 	}
-	j := &job{f: p.folder, body: body, rec: catalog.Record{Box: p.box, Entry: a.entry, Want: body.Want, Ends: body.Ends}}
+	j := &job{f: p.folder, body: body, note: p.doubt.note[a.entry.ID], rec: catalog.Record{Box: p.box, Entry: a.entry, Want: body.Want, Ends: body.Ends}}
 	if key := p.claimed[a.entry.ID]; key != "" {
 		j.claims = []string{key}
 		delete(p.claimed, a.entry.ID)

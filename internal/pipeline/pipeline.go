@@ -50,6 +50,8 @@ type Options struct {
 	Folders func(source.Folder) (to mail.Path, ok bool) // nil: all, same names
 	Dedup   Dedup
 	MaxSize int64 // leave out larger messages; 0: none
+	Most    int64 // refuse to bring more than this in one run; 0: as many as there are
+	Resend  bool  // bring again what is in doubt
 	Remove  Remove
 	Refill  bool // bring again what has gone from a destination that others change, too
 	Share   bool // source folders may go to the same folder of the sink
@@ -107,6 +109,7 @@ type run struct {
 	writers map[*writer]struct{}
 	open    map[mail.Path]*openFolder
 	turns   map[mail.Path]chan struct{} // who may write to a folder of the sink
+	doubts  map[mail.Digest]bool        // contents that may have arrived, and are not to be put again
 }
 
 // Run returns nil when everything was settled. The report is valid in any
@@ -231,6 +234,12 @@ func (r *run) transfer(ctx context.Context) error {
 		return err
 	}
 	folders, err := r.choose(ctx, list)
+	if err == nil {
+		err = r.remember(ctx)
+	}
+	if err == nil {
+		err = r.few(ctx, folders)
+	}
 	if err != nil {
 		return err
 	}
@@ -342,15 +351,18 @@ func (r *run) total() {
 		}
 		r.report.Total.add(c)
 	}
-	slices.SortFunc(r.report.Failed, func(a, b Failure) int {
-		if c := strings.Compare(string(a.Folder), string(b.Folder)); c != 0 {
-			return c
-		}
-		if c := len(a.ID) - len(b.ID); c != 0 {
-			return c
-		}
-		return strings.Compare(string(a.ID), string(b.ID))
-	})
+	slices.SortFunc(r.report.Failed, byName)
+	slices.SortFunc(r.report.InDoubt, byName)
+}
+
+func byName(a, b Failure) int {
+	if c := strings.Compare(string(a.Folder), string(b.Folder)); c != 0 {
+		return c
+	}
+	if c := len(a.ID) - len(b.ID); c != 0 {
+		return c
+	}
+	return strings.Compare(string(a.ID), string(b.ID))
 }
 
 // flushAll closes the open batches of all folders: a reader waits for room.

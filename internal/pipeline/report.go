@@ -30,6 +30,7 @@ const (
 	Vanished  Kind = "vanished"  // listed, but gone when fetched
 	Failed    Kind = "failed"    // a message, or with an empty ID the folder
 	Retrying  Kind = "retrying"  // after a pause, because of Err
+	InDoubt   Kind = "in_doubt"  // it may have arrived: nobody can tell; not brought again by itself
 	Removed   Kind = "removed"   // deleted at the source, after the copy was read back
 	Recovered Kind = "recovered" // Count messages of a run that died were found whole
 	Missing   Kind = "missing"   // Count messages are not in the archive's folder any more
@@ -43,8 +44,9 @@ type Report struct {
 	Folders map[mail.Path]*Counts `json:"folders"`
 	Total   Counts                `json:"total"`
 	Failed  []Failure             `json:"failed,omitempty"`
-	Missing int64                 `json:"missing,omitempty"` // found missing in the archive by this run
-	Lost    []Gone                `json:"lost,omitempty"`    // still missing at its end
+	InDoubt []Failure             `json:"in_doubt,omitempty"` // may have arrived; of this run and of earlier ones
+	Missing int64                 `json:"missing,omitempty"`  // found missing in the archive by this run
+	Lost    []Gone                `json:"lost,omitempty"`     // still missing at its end
 	Notes   []string              `json:"notes,omitempty"`
 }
 
@@ -74,8 +76,8 @@ func (c *Counts) Settled() int64 {
 	return c.Known + c.Stored + c.Duplicate + c.Vanished + c.Filtered + c.Failed + c.Doubt + c.Unreached
 }
 
-// committed is how many came into the archive, or may have.
-func (c *Counts) committed() int64 { return c.Stored + c.Duplicate + c.Doubt }
+// committed is how many came into the archive.
+func (c *Counts) committed() int64 { return c.Stored + c.Duplicate }
 
 func (c *Counts) add(d *Counts) {
 	c.Listed += d.Listed
@@ -97,7 +99,7 @@ func (c *Counts) add(d *Counts) {
 }
 
 // A Failure is a message, or with an empty ID a folder, that is not in the
-// archive, and why.
+// archive, or may not be, and why.
 type Failure struct {
 	Folder mail.Path `json:"folder"`
 	ID     source.ID `json:"id,omitempty"`

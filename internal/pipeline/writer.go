@@ -68,6 +68,8 @@ type job struct {
 	body   *spool.Body    // nil: the bytes are in the archive, at twin
 	twin   *catalog.Twin  // a stored copy that is the same by digest or by the server's promise
 	spared bool           // not downloaded
+	note   string         // for the sink, of an earlier try
+	doubt  error          // it is not put: its content may have arrived already
 	link   bool           // put by a link to twin
 	claims []string       // settled with what becomes of it
 	at     catalog.Stored // afterwards
@@ -274,7 +276,14 @@ func (w *writer) add(ctx context.Context, j *job) error {
 		j.drop()
 		return err
 	}
-	if j.rec.Message == 0 && !j.link && j.body == nil {
+	if j.rec.Message == 0 && !j.link && w.r.doubted(d) {
+		j.doubt, j.rec.Want.Digest = errTwin, d
+		if j.body != nil {
+			j.body.Free()
+			j.body = nil
+		}
+	}
+	if j.rec.Message == 0 && !j.link && j.doubt == nil && j.body == nil {
 		// The server promised that it is the same as a stored one, but here
 		// a copy of its own is wanted: its bytes come from the archive.
 		if err := w.copy(ctx, j); err != nil {
@@ -288,10 +297,19 @@ func (w *writer) add(ctx context.Context, j *job) error {
 	if w.due == nil {
 		w.due = time.NewTimer(w.r.Options.Batch.Age)
 	}
-	if len(w.batch) >= w.r.Options.Batch.Messages || w.weight >= w.r.Options.Batch.Bytes {
+	if len(w.batch) >= w.most() || w.weight >= w.r.Options.Batch.Bytes {
 		return w.flush(ctx)
 	}
 	return nil
+}
+
+// most is how many messages a batch may have.
+func (w *writer) most() int {
+	most := w.r.Options.Batch.Messages
+	if l, ok := w.f.Folder.(sink.Limited); ok {
+		most = min(most, l.Most())
+	}
+	return most
 }
 
 // scope is the claim on a content: within a folder, the archive, or none.
@@ -538,6 +556,9 @@ func (w *writer) write(ctx context.Context, batch []*job) (err error) {
 	intent := catalog.Batch{Folder: w.path}
 	for _, j := range batch {
 		j.rec.Spared = j.spared
+		if j.doubt != nil {
+			continue // nothing is intended
+		}
 		intent.Records = append(intent.Records, j.rec)
 		if j.rec.Message == 0 {
 			wants = append(wants, j.rec.Want)
@@ -606,7 +627,7 @@ func (w *writer) recognise(ctx context.Context, batch []*job, wants []sink.Want)
 	var rest []sink.Want
 	i := 0
 	for _, j := range batch {
-		if j.rec.Message != 0 {
+		if j.rec.Message != 0 || j.doubt != nil {
 			continue
 		}
 		if j.found = found[i]; j.found == "" {
@@ -633,11 +654,11 @@ func (r *run) standing(ctx context.Context, path mail.Path) (*places, error) {
 func (w *writer) putAll(ctx context.Context, batch []*job) ([]sink.Result, error) {
 	n := 0
 	for _, j := range batch {
-		if j.rec.Message != 0 || j.found != "" {
+		if j.rec.Message != 0 || j.found != "" || j.doubt != nil {
 			continue
 		}
 		n++
-		m := &sink.Message{Want: j.rec.Want, Ends: j.rec.Ends, Flags: j.rec.Entry.Flags, Labels: j.rec.Entry.Labels}
+		m := &sink.Message{Want: j.rec.Want, Ends: j.rec.Ends, Flags: j.rec.Entry.Flags, Labels: j.rec.Entry.Labels, Note: j.note}
 		if j.link {
 			from := j.at
 			m.Open = func() (io.ReadCloser, error) { return w.r.read(ctx, from) }
@@ -666,10 +687,12 @@ func (w *writer) commit(ctx context.Context, id int64, batch []*job, results []s
 	for i, j := range batch {
 		done[i] = catalog.Outcome{Record: j.rec, Folder: j.at.Folder, Place: j.at.Place}
 		switch {
+		case j.doubt != nil:
+			done[i].Folder, done[i].Err = w.path, j.doubt
 		case j.found != "":
 			done[i].Folder, done[i].Place = w.path, j.found
 		case j.rec.Message == 0:
-			done[i].Folder, done[i].Place, done[i].Err = w.path, results[0].Place, results[0].Err
+			done[i].Folder, done[i].Place, done[i].Err, done[i].Note = w.path, results[0].Place, results[0].Err, results[0].Note
 			results = results[1:]
 		}
 		if done[i].Err != nil && mail.ScopeOf(done[i].Err, mail.ScopeMessage) != mail.ScopeMessage {
@@ -700,7 +723,12 @@ func (w *writer) settle(j *job, o catalog.Outcome) {
 	var e Event
 	switch {
 	case o.Err != nil && errors.Is(o.Err, sink.ErrUnknown):
-		c.Doubt++
+		// Before anybody hears of it who waits with the same content.
+		w.r.doubts[j.rec.Want.Digest] = true
+		j.f.progress = true
+		w.r.mu.Unlock()
+		j.f.uncertain(j.rec.Entry.ID, o.Err)
+		return
 	case o.Err != nil:
 		w.r.mu.Unlock()
 		j.f.failed(j.rec.Entry.ID, o.Err)
