@@ -51,6 +51,7 @@ var arrows = map[string][]string{
 	"sink/mbox":      {"sink", "internal/mail", "internal/location", "internal/durable", "internal/foldername", "internal/mboxrd"},
 	"sink/maildir": {"sink", "internal/mail", "internal/location", "internal/durable", "internal/foldername",
 		"internal/maildirname"},
+	"sink/smtp": {"sink", "internal/mail", "internal/location", "internal/netconn", "internal/smtpconn"},
 
 	"internal/imapconn": {"internal/mail", "internal/location", "internal/netconn", "internal/secret", "internal/utf7",
 		"github.com/emersion/go-imap/v2/...", "github.com/emersion/go-sasl"},
@@ -61,6 +62,7 @@ var arrows = map[string][]string{
 	"internal/folderplan": {"source", "internal/mail", "internal/location", "internal/foldername", "internal/utf7"},
 	"internal/repair":     {"internal/catalog", "internal/location", "internal/mail", "sink"},
 	"internal/archive":    {"internal/catalog", "internal/mail", "source", "source/local", "sink"},
+	"internal/smtpconn":   {"internal/mail", "internal/netconn", "github.com/emersion/go-smtp", "github.com/emersion/go-sasl"},
 	"internal/pipeline": {"internal/mail", "internal/foldername", "internal/spool", "internal/catalog", "source", "sink",
 		"golang.org/x/sync/errgroup"},
 	"internal/job": {"internal/pipeline", "internal/folderplan", "internal/catalog", "internal/archive", "internal/repair", "internal/spool", "internal/location", "internal/mail",
@@ -71,7 +73,7 @@ var arrows = map[string][]string{
 	"sink/sinktest":     {"internal/...", "sink", "github.com/google/go-cmp/..."},
 
 	"cmd/mailhaul": {"internal/...", "source", "source/imap", "source/pop3", "source/mbox",
-		"source/maildir", "source/eml", "sink", "sink/imap", "sink/mbox", "sink/maildir",
+		"source/maildir", "source/eml", "sink", "sink/imap", "sink/mbox", "sink/maildir", "sink/smtp",
 		"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/schollz/progressbar/v3", "github.com/rivo/uniseg", "golang.org/x/term"},
 }
 
@@ -85,7 +87,8 @@ var guests = map[string][]string{
 	"modernc.org/sqlite":             {"internal/catalog"},
 	"github.com/emersion/go-mbox":    {"internal/mboxrd"},
 	"github.com/emersion/go-imap":    {"internal/imapconn", "internal/testmail"},
-	"github.com/emersion/go-sasl":    {"internal/imapconn", "internal/pop3conn"},
+	"github.com/emersion/go-sasl":    {"internal/imapconn", "internal/pop3conn", "internal/smtpconn"},
+	"github.com/emersion/go-smtp":    {"internal/smtpconn"},
 	"github.com/knadh/go-pop3":       {"internal/pop3conn"},
 	"golang.org/x/sys":               {"internal/durable"},
 	"github.com/klauspost/compress":  {"source/mbox"},

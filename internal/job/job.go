@@ -40,6 +40,12 @@ type Job struct {
 	Into   string   // put everything below this folder
 	Refill bool     // bring again what has gone from the destination
 	DryRun bool     // plan, and change nothing
+
+	// Of a delivery.
+	Recipients []string // who gets every message
+	Sender     string   // of the envelope; empty: what suits the destination; "<>": nobody
+	Most       int64    // send nothing when there is more to send; 0: any number
+	Resend     bool     // send again what is in doubt
 }
 
 // A Runner has what a job needs at run time.
@@ -88,6 +94,7 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 	if r.ToSecret != nil {
 		env.Secret = r.ToSecret
 	}
+	env.Recipients, env.Sender = j.Recipients, j.Sender
 	to, err := r.Sinks.Open(ctx, j.To, env)
 	if err != nil {
 		return report, err
@@ -171,7 +178,7 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 		Source: src, Sink: to, Catalog: cat, Account: account, Listed: listed,
 		Spool: spool.New(home.StateDir(), spool.Budget),
 		Options: pipeline.Options{Folders: choose, Dedup: dedup, MaxSize: j.MaxSize, Remove: j.Remove,
-			Refill: j.Refill, Share: len(j.Maps) > 0, Sleep: r.Sleep},
+			Most: j.Most, Resend: j.Resend, Refill: j.Refill, Share: len(j.Maps) > 0, Sleep: r.Sleep},
 		Observe: r.Observe,
 	}
 	report, err = p.Run(ctx)
@@ -274,7 +281,8 @@ func remoteName(identity string) string {
 
 // dedupOf is the scope asked for, or what suits the destination: links cost
 // nothing and keep every folder complete; files of many messages are better
-// off complete each.
+// off complete each; a mailbox that all folders are delivered to gets each
+// message once.
 func dedupOf(name string, s sink.Sink, h catalog.Home) (pipeline.Dedup, error) {
 	switch name {
 	case "folder":
@@ -284,11 +292,11 @@ func dedupOf(name string, s sink.Sink, h catalog.Home) (pipeline.Dedup, error) {
 	case "off":
 		return pipeline.DedupOff, nil
 	case "":
+		if h.Format == "maildir" || h.Format == "smtp" || h.Format == "lmtp" {
+			return pipeline.DedupArchive, nil
+		}
 		if _, ok := s.(sink.Remote); ok {
 			return pipeline.DedupOff, nil
-		}
-		if h.Format == "maildir" {
-			return pipeline.DedupArchive, nil
 		}
 		return pipeline.DedupFolder, nil
 	}

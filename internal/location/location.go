@@ -182,6 +182,11 @@ type Env struct {
 	DryRun         bool   // look and plan: a sink sends nothing that changes anything
 
 	Sleep func(context.Context, time.Duration) error // how to wait; nil: a timer
+
+	// To whom, and in whose name, a destination that hands mail on is to send
+	// it. They are given beside the location, never in it.
+	Recipients []string
+	Sender     string // empty: what suits the destination; "<>": nobody
 }
 
 // A Scheme describes one plug-in. Its options are declared, so that they can

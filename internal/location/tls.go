@@ -11,16 +11,24 @@ import (
 // Cleartext reads the option tls of a scheme that begins in clear text: it is
 // starttls, which is the default and means that TLS must come before any
 // password, or none. The latter is refused where others could read along,
-// unless the user has allowed it; secure is the scheme to use instead.
+// unless the user has allowed it; secure is the scheme to use instead, empty
+// where there is none.
 func (l Location) Cleartext(env Env, secure string) (bool, error) {
+	instead, what := "", "the mail"
+	if secure != "" {
+		instead = "use " + secure + "://, or "
+	}
+	if l.User != "" {
+		what = "the password"
+	}
 	switch tls := l.Option.Get("tls"); {
 	case tls == "" || tls == "starttls":
 		return false, nil
 	case tls != "none":
 		return false, Wrong("tls is starttls or none", "%s: tls=%s", l, tls)
 	case !loopback(l.Hostname()) && !env.AllowCleartext:
-		return false, Wrong("use "+secure+"://, or leave tls=none out; --allow-cleartext lets everybody on the way read along",
-			"%s: without TLS the password would be sent for all to see", l)
+		return false, Wrong(instead+"leave tls=none out; --allow-cleartext lets everybody on the way read along",
+			"%s: without TLS %s would be sent for all to see", l, what)
 	}
 	return true, nil
 }

@@ -84,7 +84,7 @@ func explainTLS(host string, err error) error {
 	case errors.As(err, &verify):
 		return &certificate{fmt.Sprintf("the certificate of %s cannot be trusted: %v", host, verify.Err), "", err}
 	case errors.As(err, &record):
-		return &certificate{fmt.Sprintf("%s does not speak TLS on this port: %v", host, err), "is the port right? a server that begins without TLS is imap:// or pop3://", err}
+		return &certificate{fmt.Sprintf("%s does not speak TLS on this port: %v", host, err), "is the port right? a server that begins without TLS is imap://, pop3:// or smtp://", err}
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
 		return fmt.Errorf("%s has closed the line while TLS was set up: %w", host, err)
 	}
