@@ -8,6 +8,7 @@ import (
 	imapaccount "mailhaul/sink/imap"
 	"mailhaul/sink/maildir"
 	"mailhaul/sink/mbox"
+	"mailhaul/sink/smtp"
 	"mailhaul/source"
 	"mailhaul/source/eml"
 	"mailhaul/source/imap"
@@ -31,6 +32,9 @@ func plugins() (*source.Registry, *sink.Registry) {
 	}
 	sinks.Register(mbox.Scheme())
 	sinks.Register(maildir.Scheme())
+	for _, s := range smtp.Schemes() {
+		sinks.Register(s)
+	}
 	return &sources, &sinks
 }
 

@@ -37,33 +37,46 @@ func (s *show) report(r pipeline.Report, code int, err error) {
 	s.problems(r)
 }
 
-// problems names every message that is not in the archive, with the reason.
+// mostNamed is how many messages are named one by one.
+const mostNamed = 1000
+
+// problems names every message that is not where it should be, or may not be,
+// with the reason.
 func (s *show) problems(r pipeline.Report) {
 	a := s.app
-	const most = 1000
-	for i, f := range r.Failed {
-		if i == most {
-			a.warn("and %d more", len(r.Failed)-most)
-			break
-		}
-		if f.ID == "" {
-			a.warn("%s: %s", mail.Clean(string(f.Folder)), mail.Clean(f.Reason))
-		} else {
-			a.warn("%s: message %s: %s", mail.Clean(string(f.Folder)), mail.Clean(string(f.ID)), mail.Clean(f.Reason))
-		}
+	where := "in the archive"
+	if a.sends {
+		where = "delivered"
 	}
-	if len(r.Failed) > 0 {
-		a.hint("these are not in the archive; the next run tries them again")
-	}
+	s.failures(r.Failed, "", "these are not "+where+"; the next run tries them again")
+	s.failures(r.InDoubt, "in doubt: ", "these may have arrived or not, and are not sent again unless you say --resend-unknown; look first whether they are there")
 	for i, g := range r.Lost {
-		if i == most {
-			a.warn("and %d more", len(r.Lost)-most)
+		if i == mostNamed {
+			a.warn("and %d more", len(r.Lost)-mostNamed)
 			break
 		}
 		a.warn("%s: a message (SHA-256 %s) is gone from the archive, and from the server too", mail.Clean(string(g.Folder)), g.SHA256[:16])
 	}
 	if len(r.Lost) > 0 {
 		a.hint("put the archive's files back from a copy of yours, if there is one, and run again")
+	}
+}
+
+func (s *show) failures(all []pipeline.Failure, kind, hint string) {
+	a := s.app
+	for i, f := range all {
+		if i == mostNamed {
+			a.warn("and %d more", len(all)-mostNamed)
+			break
+		}
+		if f.ID == "" {
+			a.warn("%s: %s%s", mail.Clean(string(f.Folder)), kind, mail.Clean(f.Reason))
+		} else {
+			a.warn("%s: message %s: %s%s", mail.Clean(string(f.Folder)), mail.Clean(string(f.ID)), kind, mail.Clean(f.Reason))
+		}
+	}
+	if len(all) > 0 {
+		a.hint(hint)
 	}
 }
 
@@ -110,6 +123,9 @@ func (s *show) table(r pipeline.Report) {
 	}
 	t := table{{"FOLDER"}}
 	for _, c := range used {
+		if c.name == "STORED" && s.app.sends {
+			c.name = "DELIVERED"
+		}
 		t[0] = append(t[0], c.name)
 	}
 	for _, p := range slices.Sorted(maps.Keys(r.Folders)) {
@@ -123,7 +139,11 @@ func (s *show) table(r pipeline.Report) {
 // sums says in a sentence what the run came to.
 func (s *show) sums(t *pipeline.Counts) {
 	w := s.app.out
-	fmt.Fprintf(w, "%s stored (%s) in %s", plural(t.Stored, "message"), bytesOf(t.Written), time.Since(s.started).Round(10*time.Millisecond))
+	done := "stored"
+	if s.app.sends {
+		done = "delivered"
+	}
+	fmt.Fprintf(w, "%s %s (%s) in %s", plural(t.Stored, "message"), done, bytesOf(t.Written), time.Since(s.started).Round(10*time.Millisecond))
 	if t.Duplicate > 0 {
 		fmt.Fprintf(w, "; %s, which saved %s", plural(t.Duplicate, "duplicate"), bytesOf(t.Saved))
 	}

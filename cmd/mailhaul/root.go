@@ -46,10 +46,12 @@ const usage = `Mailhaul brings mailboxes home: every message, byte for byte.
   mailhaul migrate FROM TO      bring an account to another provider
   mailhaul restore ARCHIVE TO   bring an archive back into an account
   mailhaul folders FROM         list folders with roles, messages and sizes
+  mailhaul deliver FROM TO      send what is new from FROM by SMTP or LMTP, --to ADDRESS
   mailhaul verify ARCHIVE       read every stored message and compare digests
   mailhaul repair ARCHIVE       make a lost or damaged catalog anew from the mail
   mailhaul demo                 watch all of it on this machine, no account needed
-  mailhaul help TOPIC           a command, or %s
+  mailhaul help TOPIC           a command, or a kind of location:
+                                %s
 
 Examples:
   mailhaul backup imaps://ann@example.org@imap.example.org mbox:mail/ann
@@ -78,6 +80,7 @@ type app struct {
 	twoServers             bool // a password without a side is for neither
 	cleartext              bool
 	quiet, json            bool
+	sends                  bool // it does not bring mail home, but hands it on
 	options                []string
 	planned                func(*job.Plan) error // told before anything is written; may be nil
 
@@ -128,7 +131,7 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpCommand(a.help(root))
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return unknownFlag(c, err) })
 	root.SetVersionTemplate("mailhaul {{.Version}}\n")
-	root.AddCommand(a.backup(), a.migrate(), a.restore(), a.folders(), a.verify(), a.repair(), a.demo())
+	root.AddCommand(a.backup(), a.migrate(), a.restore(), a.folders(), a.deliver(), a.verify(), a.repair(), a.demo())
 	for _, c := range root.Commands() {
 		c.DisableFlagsInUseLine = true
 	}
@@ -375,7 +378,11 @@ func (a *app) fail(ctx context.Context, err error) int {
 	}
 	code, hint := judge(ctx, err)
 	if wasInterrupted(ctx, err) {
-		fmt.Fprintln(a.err, "mailhaul: interrupted; everything read so far is in the archive, run the same command again to go on")
+		done := "everything read so far is in the archive"
+		if a.sends {
+			done = "what was sent is remembered"
+		}
+		fmt.Fprintf(a.err, "mailhaul: interrupted; %s, run the same command again to go on\n", done)
 		return code
 	}
 	for _, line := range strings.Split(err.Error(), "\n") {

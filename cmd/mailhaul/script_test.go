@@ -31,6 +31,7 @@ import (
 //	imap ...                         deliver mail, change it, set faults, count; see imapCommands
 //	pop3 start [OPTION...], pop3 ... the same for POP3; see maildropOptions, maildropCommands; sets $POP3 and $FROM
 //	same-mail [A=B...]               the second server holds what the first one has, folder A as B, and nothing else
+//	smtp start [OPTION...], smtp ... a server to deliver to; see relayOptions, relayCommands; sets $SMTP and $TO
 //	archive-equals DIR [FOLDER...]   every message of the server is in the archive, byte for byte
 //	stored DIR N                     so many messages lie in the archive's folders
 //	report KEY=VALUE...              look into the last line of --json; it must add up
@@ -62,6 +63,7 @@ func TestScripts(t *testing.T) {
 			"imap":           imapCommand,
 			"pop3":           pop3Command,
 			"same-mail":      sameMail,
+			"smtp":           smtpCommand,
 			"archive-equals": archiveEquals,
 			"stored":         stored,
 			"report":         reportSays,
@@ -84,6 +86,7 @@ type world struct {
 	mail  *mailbox // of the IMAP server started last, or chosen by "imap server N"
 	mails []*mailbox
 	drop  *maildrop // of the POP3 server started last
+	relay *relay    // the SMTP server started last
 	last  server    // of these, the one started or used last
 	locks map[string]*catalog.Catalog
 	said  strings.Builder // all that the program has printed
@@ -97,7 +100,7 @@ func setup(env *testscript.Env) error {
 	w := &world{t: env.T(), locks: map[string]*catalog.Catalog{}}
 	env.Values[worldKey{}] = w
 	env.Setenv("MAILHAUL_PASSWORD", canary)
-	env.Setenv("XDG_STATE_HOME", env.WorkDir+"/state")
+	env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state"))
 	// With -race every process would wait a second at its end.
 	env.Setenv("GORACE", strings.TrimSpace("atexit_sleep_ms=0 "+os.Getenv("GORACE")))
 	work, t := env.WorkDir, env.T()
@@ -223,7 +226,7 @@ func program(ts *testscript.TestScript, args []string) *exec.Cmd {
 	}
 	cmd := exec.Command(name, args[1:]...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, v := range []string{"PATH", "HOME", "TMPDIR", "GORACE", "MAILHAUL_PASSWORD"} {
+	for _, v := range []string{"PATH", "HOME", "TMPDIR", "GORACE", "MAILHAUL_PASSWORD", "XDG_STATE_HOME"} {
 		cmd.Env = append(cmd.Env, v+"="+ts.Getenv(v))
 	}
 	return cmd
@@ -376,6 +379,7 @@ var fields = map[string][2]string{
 	"duplicate": {"folder count", "bytes id"},
 	"vanished":  {"folder", "count id bytes"},
 	"failed":    {"folder error", "id count bytes"},
+	"in_doubt":  {"folder error", "id count bytes"},
 	"retrying":  {"error", "folder id count"},
 	"recovered": {"folder count", "bytes"},
 	"missing":   {"folder count", ""},

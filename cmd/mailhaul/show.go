@@ -180,7 +180,7 @@ func (s *show) count(e pipeline.Event) {
 	case pipeline.Read:
 		s.at = e.Folder
 		s.done.bytes += e.Bytes
-	case pipeline.Stored, pipeline.Duplicate, pipeline.Vanished, pipeline.Failed, checked:
+	case pipeline.Stored, pipeline.Duplicate, pipeline.Vanished, pipeline.Failed, pipeline.InDoubt, checked:
 		s.done.messages += e.Count
 	case pipeline.Folded:
 		if !f.planned {

@@ -39,7 +39,7 @@ import (
 func Schemes() []*sink.Scheme {
 	options := []location.Option{
 		{Name: "ca_file", Help: "file with the certificate authority of a server of your own (PEM)"},
-		{Name: "rate", Default: "0", Help: "how many messages a minute at most; 0: as fast as the server takes them"},
+		{Name: "rate", Help: "how many messages a minute at most; without it as fast as the server takes them"},
 	}
 	clear := append(options[:len(options):len(options)], location.Option{Name: "tls", Default: "starttls",
 		Help: "starttls, or none: only for servers on this machine, unless --allow-cleartext is given"})
@@ -127,7 +127,7 @@ func options(l location.Location, env location.Env) (s settings, err error) {
 	if v := l.Option.Get("rate"); v != "" {
 		n, err := strconv.Atoi(v)
 		if err != nil || n < 0 || n > 1e6 {
-			return s, location.Wrong("rate is a number of messages a minute; 0 is no limit", "%s: rate=%s", l, v)
+			return s, location.Wrong("rate is a number of messages a minute", "%s: rate=%s", l, v)
 		}
 		if n > 0 {
 			s.interval = time.Minute / time.Duration(n)
