@@ -22,6 +22,7 @@ type Daemon struct {
 	IMAPS     string
 	POP3      string // STLS; empty, as the next, where Dovecot was installed without POP3
 	POP3S     string
+	LMTP      string // STARTTLS; empty where Dovecot was installed without LMTP
 	User      string
 	Password  string
 }
@@ -61,9 +62,16 @@ func DovecotDaemonPOP3(tb TB) *Daemon {
 	return DovecotDaemon(tb)
 }
 
+// DovecotDaemonLMTP is DovecotDaemon for tests that need its LMTP.
+func DovecotDaemonLMTP(tb TB) *Daemon {
+	tb.Helper()
+	helper(tb, "lmtp")
+	return DovecotDaemon(tb)
+}
+
 // start tells why Dovecot did not, or "".
 func (d *Daemon) start(program string) string {
-	ports, err := freePorts(4)
+	ports, err := freePorts(5)
 	if err != nil {
 		return err.Error()
 	}
@@ -73,11 +81,15 @@ func (d *Daemon) start(program string) string {
 		text += daemonPOP3
 		d.POP3, d.POP3S = local(ports[2]), local(ports[3])
 	}
+	if find("lmtp") != "" {
+		text += daemonLMTP
+		d.LMTP = local(ports[4])
+	}
 	name, group, uid := d.identity()
 	config := filepath.Join(d.dir, "dovecot.conf")
 	d.write(config, []byte(strings.NewReplacer(
 		"$DIR", d.dir, "$NAME", filepath.Base(d.dir), "$IMAPS", fmt.Sprint(ports[1]), "$IMAP", fmt.Sprint(ports[0]),
-		"$POP3S", fmt.Sprint(ports[3]), "$POP3", fmt.Sprint(ports[2]),
+		"$POP3S", fmt.Sprint(ports[3]), "$POP3", fmt.Sprint(ports[2]), "$LMTP", fmt.Sprint(ports[4]),
 		"$USER", name, "$GROUP", group, "$UID", fmt.Sprint(uid),
 	).Replace(text)))
 
@@ -243,5 +255,20 @@ service pop3-login {
     port = $POP3S
     ssl = yes
   }
+}
+`
+
+// daemonLMTP follows where Dovecot has LMTP. A process serves one client.
+const daemonLMTP = `
+protocols = $protocols lmtp
+service lmtp {
+  user = $USER
+  inet_listener lmtp {
+    address = 127.0.0.1
+    port = $LMTP
+  }
+}
+protocol lmtp {
+  ssl = yes
 }
 `
