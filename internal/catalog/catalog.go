@@ -405,11 +405,17 @@ func (c *Catalog) trouble(op string, err error) error {
 
 // ---- one statement at a time
 
+// errClosed is what everything gives after Close.
+var errClosed = errors.New("the catalog is closed")
+
 // stmt prepares query once. Statements run without a context: a cancelled run
 // finishes what it has begun, and watching costs more than the statement.
 func (c *Catalog) stmt(query string) (*sql.Stmt, error) {
 	if s := c.stmts[query]; s != nil {
 		return s, nil
+	}
+	if c.conn == nil {
+		return nil, errClosed
 	}
 	s, err := c.conn.PrepareContext(context.Background(), query)
 	if err != nil {
@@ -420,6 +426,9 @@ func (c *Catalog) stmt(query string) (*sql.Stmt, error) {
 }
 
 func (c *Catalog) exec(script string) error {
+	if c.conn == nil {
+		return errClosed
+	}
 	_, err := c.conn.ExecContext(context.Background(), script)
 	return err
 }
