@@ -133,7 +133,7 @@ type Description struct {
 	ID        ID
 	Size      int64       // in octets, as stored there
 	MessageID string      // as it stands in the header, without blanks around it; empty when there is none
-	Head      mail.Digest // of the header's text form
+	Head      mail.Digest // of the header's text form; another one, perhaps, where the text form is kept as received (mail.Summary)
 	Digest    mail.Digest // of the whole text form; zero when the bytes are not at hand
 }
 

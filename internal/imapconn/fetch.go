@@ -167,8 +167,9 @@ func (c *Conn) items(it *Item, behind bool) (body int64, more bool, err error) {
 			err = c.labels(it)
 		default:
 			if bytes.HasPrefix(w, []byte("BODY[HEADER")) {
-				it.HasHead = true
-				it.Head, _, err = s.text()
+				var isNil bool
+				it.Head, isNil, err = s.text()
+				it.HasHead = !isNil
 				break
 			}
 			if behind && !isItem(w) {

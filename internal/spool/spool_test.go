@@ -53,6 +53,14 @@ func check(t *testing.T, b *Body, raw []byte) {
 	if !bytes.Equal(back.Bytes(), raw) {
 		t.Errorf("%d bytes came back as %d others (%s)", len(raw), back.Len(), b.Ends.Kind)
 	}
+	// Who only reads a message says the same of it.
+	sum, err := mail.Summarize(iotest.OneByteReader(bytes.NewReader(raw)))
+	if len(raw) > 1<<16 {
+		sum, err = mail.Summarize(bytes.NewReader(raw))
+	}
+	if want := (mail.Summary{Hints: mail.Hints{Head: b.Head, MessageID: b.MessageID, Sender: b.Sender}, Digest: b.Digest, Size: b.Raw, Kept: b.Ends.Kind == mail.EndsKept}); err != nil || sum != want {
+		t.Errorf("summarized as %+v, %v; want %+v", sum, err, want)
+	}
 }
 
 func TestTake(t *testing.T) {

@@ -182,6 +182,91 @@ func fetchWithinList(tr *trial) {
 	tr.shut(box)
 }
 
+// describe: what is told of a message without its body is what its body tells.
+// Messages that are not there are left out.
+func describe(tr *trial) {
+	for _, f := range tr.want {
+		box := tr.open(f.Path)
+		d, ok := box.(source.Describer)
+		if !ok {
+			tr.shut(box)
+			tr.Skipf("this source describes nothing")
+			return
+		}
+		entries := tr.list(box, "")
+		ask := slices.Concat([]source.Entry{{ID: nowhere, Size: -1}}, entries)
+		got := map[source.ID]source.Description{}
+		for d, err := range d.Describe(tr.Context(), ask) {
+			if err != nil {
+				tr.Fatalf("describe: %v", err)
+			}
+			if _, twice := got[d.ID]; twice {
+				tr.Errorf("message %s is described twice", d.ID)
+			}
+			got[d.ID] = d
+		}
+		if len(got) != len(f.Messages) {
+			tr.Errorf("%d messages are described, there are %d", len(got), len(f.Messages))
+		}
+		for m, err := range box.Fetch(tr.Context(), inGroups(entries, 7)) {
+			if err != nil {
+				tr.Fatalf("fetch: %v", err)
+			}
+			s, err := mail.Summarize(m.Body)
+			if err != nil {
+				tr.Fatalf("body of %s: %v", m.ID, err)
+			}
+			want := source.Description{ID: m.ID, Size: s.Size, MessageID: s.MessageID, Head: s.Head, Digest: s.Digest}
+			d := got[m.ID]
+			if d.Digest == (mail.Digest{}) {
+				want.Digest = d.Digest // the bytes are not at hand
+			}
+			if s.Kept {
+				want.Head = d.Head // a header alone does not tell that
+			}
+			if d != want {
+				tr.Errorf("message %s is described as %+v, it is %+v", m.ID, d, want)
+			}
+		}
+		tr.shut(box)
+	}
+}
+
+// cancelDescribe: whoever cancels gets the rest at once, or an error at once.
+func cancelDescribe(tr *trial) {
+	count := len(tr.want[0].Messages)
+	for _, at := range []int{0, 1, count} {
+		box := tr.open(mail.Inbox)
+		d, ok := box.(source.Describer)
+		if !ok {
+			tr.shut(box)
+			tr.Skipf("this source describes nothing")
+			return
+		}
+		entries := tr.list(box, "")
+		ctx, cancel := context.WithCancel(tr.Context())
+		if at == 0 {
+			cancel()
+		}
+		n := 0
+		var failed error
+		tr.within("Describe, cancelled,", func() {
+			for _, err := range d.Describe(ctx, entries) {
+				if failed = err; err != nil {
+					break
+				}
+				if n++; n == at {
+					cancel()
+				}
+			}
+		})
+		cancel()
+		tr.honest(failed, n, count)
+		tr.shut(box)
+	}
+	tr.good()
+}
+
 // leaveList: leaving the loop is allowed; the next mailbox is as good as new.
 func leaveList(tr *trial) {
 	for _, after := range []int{1, 2, len(tr.want[0].Messages)} {

@@ -351,6 +351,46 @@ func (b *fakeBox) give(e source.Entry, yield func(*source.Message, error) bool) 
 	return yield(&source.Message{Entry: e, Body: body}, nil)
 }
 
+func (b *fakeBox) Describe(ctx context.Context, entries []source.Entry) iter.Seq2[source.Description, error] {
+	return func(yield func(source.Description, error) bool) {
+		for i, e := range entries {
+			if ctx.Err() != nil {
+				if b.s.sin != "ends quietly" {
+					yield(source.Description{}, fmt.Errorf("describe: %w", ctx.Err()))
+				}
+				return
+			}
+			id, _ := strconv.Atoi(string(e.ID))
+			b.s.mu.Lock()
+			m, ok := b.f.mail[id]
+			b.s.mu.Unlock()
+			if !ok && b.s.sin != "describes what is not there" || b.s.sin == "describes too few" && i == 3 {
+				continue
+			}
+			var s mail.Summary
+			if ok {
+				s, _ = mail.Summarize(bytes.NewReader(m.Raw()))
+			}
+			d := source.Description{ID: e.ID, Size: s.Size, MessageID: s.MessageID, Head: s.Head, Digest: s.Digest}
+			switch b.s.sin {
+			case "describes a wrong size":
+				d.Size++
+			case "describes another header":
+				d.Head[0]++
+			case "describes no message-id":
+				d.MessageID = ""
+			case "describes another text":
+				d.Digest = d.Head
+			case "describes twice":
+				yield(d, nil)
+			}
+			if !yield(d, nil) {
+				return
+			}
+		}
+	}
+}
+
 type failing struct{}
 
 func (failing) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
