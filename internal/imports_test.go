@@ -59,6 +59,7 @@ var arrows = map[string][]string{
 		"github.com/knadh/go-pop3", "github.com/emersion/go-sasl"},
 	"internal/catalog":    {"internal/mail", "internal/durable", "source", "sink", "modernc.org/sqlite"},
 	"internal/verify":     {"internal/catalog", "internal/mail", "sink"},
+	"internal/compare":    {"source", "internal/mail", "internal/folderplan"},
 	"internal/folderplan": {"source", "internal/mail", "internal/location", "internal/foldername", "internal/utf7"},
 	"internal/repair":     {"internal/catalog", "internal/location", "internal/mail", "sink"},
 	"internal/archive":    {"internal/catalog", "internal/mail", "source", "source/local", "sink"},
@@ -66,7 +67,7 @@ var arrows = map[string][]string{
 	"internal/pipeline": {"internal/mail", "internal/foldername", "internal/spool", "internal/catalog", "source", "sink",
 		"golang.org/x/sync/errgroup"},
 	"internal/job": {"internal/pipeline", "internal/folderplan", "internal/catalog", "internal/archive", "internal/repair", "internal/spool", "internal/location", "internal/mail",
-		"internal/verify", "source", "sink"},
+		"internal/verify", "internal/compare", "source", "sink"},
 
 	"internal/testmail": {"internal/...", "source/...", "sink/...", "github.com/emersion/go-imap/v2/..."},
 	"source/sourcetest": {"internal/...", "source", "github.com/google/go-cmp/..."},

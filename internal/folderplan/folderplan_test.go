@@ -380,3 +380,23 @@ func unmakeable(p mail.Path, d Dest) string {
 	}
 	return ""
 }
+
+func TestSeen(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		folders []source.Folder
+		want    Dest
+	}{
+		{"nothing", nil, Dest{Delimiter: '/'}},
+		{"flat", folders("INBOX", "a.b"), Dest{Delimiter: '/'}},
+		{"slash", folders("INBOX", "a/b"), Dest{Delimiter: '/'}},
+		{"dot", folders("INBOX", "Größe/b::Gr&APYA3w-e.b"), Dest{Delimiter: '.'}},
+		{"below INBOX", folders("INBOX", "INBOX/Work::INBOX.Work"), Dest{Delimiter: '.', Prefix: "INBOX"}},
+		{"Gmail", folders("INBOX", "[Gmail]/Sent Mail"), Dest{Delimiter: '/', Gmail: true}},
+	} {
+		d := Seen(c.folders)
+		if d.Delimiter != c.want.Delimiter || d.Prefix != c.want.Prefix || d.Gmail != c.want.Gmail || len(d.Folders) != len(c.folders) {
+			t.Errorf("%s: %+v", c.name, d)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package mail
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"hash"
 	"io"
@@ -11,6 +12,8 @@ type Summary struct {
 	Hints
 	Digest Digest
 	Size   int64 // bytes as they came
+	Text   int64 // size of the text form
+	Lines  int64 // lines of the text form: Text+Lines is the size with CRLF
 	Kept   bool  // line ends change so often that the text form is what came
 }
 
@@ -29,7 +32,7 @@ func Summarize(r io.Reader) (Summary, error) {
 		rest, _ := s.fold.Close(nil)
 		form.add(rest)
 	}
-	sum := Summary{Hints: Describe(form.head), Size: s.size, Kept: s.mixed}
+	sum := Summary{Hints: Describe(form.head), Size: s.size, Text: form.size, Lines: form.lines, Kept: s.mixed}
 	form.sum.Sum(sum.Digest[:0])
 	return sum, nil
 }
@@ -59,9 +62,10 @@ func (s *summing) Write(p []byte) (int, error) {
 
 // A part is one form of a message.
 type part struct {
-	sum  hash.Hash
-	head []byte
-	last byte
+	sum         hash.Hash
+	head        []byte
+	size, lines int64
+	last        byte
 }
 
 func newPart() part { return part{sum: sha256.New()} }
@@ -72,6 +76,8 @@ func (p *part) add(b []byte) {
 	}
 	p.sum.Write(b)
 	p.head = append(p.head, b[:min(len(b), MostHeader-len(p.head))]...)
+	p.size += int64(len(b))
+	p.lines += int64(bytes.Count(b, []byte{'\n'}))
 	p.last = b[len(b)-1]
 }
 

@@ -58,7 +58,7 @@ func check(t *testing.T, b *Body, raw []byte) {
 	if len(raw) > 1<<16 {
 		sum, err = mail.Summarize(bytes.NewReader(raw))
 	}
-	if want := (mail.Summary{Hints: mail.Hints{Head: b.Head, MessageID: b.MessageID, Sender: b.Sender}, Digest: b.Digest, Size: b.Raw, Kept: b.Ends.Kind == mail.EndsKept}); err != nil || sum != want {
+	if want := (mail.Summary{Hints: mail.Hints{Head: b.Head, MessageID: b.MessageID, Sender: b.Sender}, Digest: b.Digest, Size: b.Raw, Text: b.Text, Lines: b.Lines, Kept: b.Ends.Kind == mail.EndsKept}); err != nil || sum != want {
 		t.Errorf("summarized as %+v, %v; want %+v", sum, err, want)
 	}
 }
