@@ -95,6 +95,6 @@ func (a *app) sendOff(c *cobra.Command, j job.Job, rate int, yes bool) error {
 		l.Option.Set("rate", strconv.Itoa(rate))
 		j.To = l.String()
 	}
-	a.sends = true
+	a.sends, a.interrupted = true, "what was sent is remembered, run the same command again to go on"
 	return a.transfer(c, j)
 }

@@ -76,7 +76,7 @@ func TestDovecot(t *testing.T) {
 		if code, out, err := call(t, "", "verify", archive); code != 0 {
 			t.Errorf("verify: exit %d\n%s%s", code, out, err)
 		}
-		compare(t, archive, folders)
+		holdsFolders(t, archive, folders)
 	}
 	readBack(t, dir, folders)
 	if code, _, err := call(t, "wrong", "backup", secure, "mbox:"+dir+"/none"); code != exitLogin || !strings.Contains(err, "hint:") {
@@ -90,8 +90,8 @@ func TestDovecot(t *testing.T) {
 	}
 }
 
-// compare looks every message up in the archive.
-func compare(t *testing.T, archive string, folders map[string][]testmail.Message) {
+// holdsFolders looks every message up in the archive.
+func holdsFolders(t *testing.T, archive string, folders map[string][]testmail.Message) {
 	t.Helper()
 	s, err := openArchive(archive)
 	if err != nil {

@@ -47,6 +47,7 @@ const usage = `Mailhaul brings mailboxes home: every message, byte for byte.
   mailhaul restore ARCHIVE TO   bring an archive back into an account
   mailhaul folders FROM         list folders with roles, messages and sizes
   mailhaul deliver FROM TO      send what is new from FROM by SMTP or LMTP, --to ADDRESS
+  mailhaul compare FROM TO      look whether all mail of FROM is at TO, unchanged
   mailhaul verify ARCHIVE       read every stored message and compare digests
   mailhaul repair ARCHIVE       make a lost or damaged catalog anew from the mail
   mailhaul demo                 watch all of it on this machine, no account needed
@@ -84,7 +85,8 @@ type app struct {
 	options                []string
 	planned                func(*job.Plan) error // told before anything is written; may be nil
 
-	code int // of a run that ended without an error
+	code        int    // of a run that ended without an error
+	interrupted string // what it means that a run was; empty: what it means for a backup
 }
 
 // run is the program: it returns the exit code.
@@ -131,7 +133,7 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpCommand(a.help(root))
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return unknownFlag(c, err) })
 	root.SetVersionTemplate("mailhaul {{.Version}}\n")
-	root.AddCommand(a.backup(), a.migrate(), a.restore(), a.folders(), a.deliver(), a.verify(), a.repair(), a.demo())
+	root.AddCommand(a.backup(), a.migrate(), a.restore(), a.compare(), a.folders(), a.deliver(), a.verify(), a.repair(), a.demo())
 	for _, c := range root.Commands() {
 		c.DisableFlagsInUseLine = true
 	}
@@ -378,11 +380,7 @@ func (a *app) fail(ctx context.Context, err error) int {
 	}
 	code, hint := judge(ctx, err)
 	if wasInterrupted(ctx, err) {
-		done := "everything read so far is in the archive"
-		if a.sends {
-			done = "what was sent is remembered"
-		}
-		fmt.Fprintf(a.err, "mailhaul: interrupted; %s, run the same command again to go on\n", done)
+		fmt.Fprintln(a.err, "mailhaul: interrupted; "+or(a.interrupted, "everything read so far is in the archive, run the same command again to go on"))
 		return code
 	}
 	for _, line := range strings.Split(err.Error(), "\n") {

@@ -29,6 +29,7 @@ import (
 //	interrupted SIGNAL N CODE CMD... the same, with SIGNAL when the server is asked for the N-th body
 //	imap start [OPTION...]           a server; see serverOptions; sets $IMAP (host:port) and $FROM (a location)
 //	imap ...                         deliver mail, change it, set faults, count; see imapCommands
+//	                                 (a second server has another user=; "imap use USER" turns back to one)
 //	pop3 start [OPTION...], pop3 ... the same for POP3; see maildropOptions, maildropCommands; sets $POP3 and $FROM
 //	same-mail [A=B...]               the second server holds what the first one has, folder A as B, and nothing else
 //	smtp start [OPTION...], smtp ... a server to deliver to; see relayOptions, relayCommands; sets $SMTP and $TO
@@ -83,7 +84,7 @@ const canary = "canary-zX9q-tweet"
 // A world is what one script plays in.
 type world struct {
 	t     testscript.T
-	mail  *mailbox // of the IMAP server started last, or chosen by "imap server N"
+	mail  *mailbox // of the IMAP server started last, or that "imap use" has named
 	mails []*mailbox
 	drop  *maildrop // of the POP3 server started last
 	relay *relay    // the SMTP server started last
@@ -372,25 +373,27 @@ func addsUp(ts *testscript.TestScript, report map[string]any) {
 // fields of --json, by kind of event: those that must be there, then those
 // that may. A number that is 0 is left out.
 var fields = map[string][2]string{
-	"expected":  {"folder", "count bytes"},
-	"planned":   {"", "folder count bytes"},
-	"read":      {"folder bytes", "id count"},
-	"stored":    {"folder count", "bytes id"},
-	"duplicate": {"folder count", "bytes id"},
-	"vanished":  {"folder", "count id bytes"},
-	"failed":    {"folder error", "id count bytes"},
-	"in_doubt":  {"folder error", "id count bytes"},
-	"retrying":  {"error", "folder id count"},
-	"recovered": {"folder count", "bytes"},
-	"missing":   {"folder count", ""},
-	"note":      {"error", "folder"},
-	"folder":    {"folder", "count bytes"},
-	"removed":   {"folder id count", ""},
-	"checked":   {"folder count", "bytes"},
-	"report":    {"exit report", "error"},
-	"verified":  {"exit messages bytes foreign", "problems"},
-	"repaired":  {"exit messages bytes locations adopted lost set_aside manifest", "passed files missing"},
-	"sound":     {"exit", ""},
+	"expected":   {"folder", "count bytes"},
+	"planned":    {"", "folder count bytes"},
+	"read":       {"folder bytes", "id count"},
+	"stored":     {"folder count", "bytes id"},
+	"duplicate":  {"folder count", "bytes id"},
+	"vanished":   {"folder", "count id bytes"},
+	"failed":     {"folder error", "id count bytes"},
+	"in_doubt":   {"folder error", "id count bytes"},
+	"retrying":   {"error", "folder id count"},
+	"recovered":  {"folder count", "bytes"},
+	"missing":    {"folder count", ""},
+	"note":       {"error", "folder"},
+	"folder":     {"folder", "count bytes"},
+	"removed":    {"folder id count", ""},
+	"checked":    {"folder count", "bytes"},
+	"report":     {"exit report", "error"},
+	"verified":   {"exit messages bytes foreign", "problems"},
+	"repaired":   {"exit messages bytes locations adopted lost set_aside manifest", "passed files missing"},
+	"sound":      {"exit", ""},
+	"difference": {"what", "from_folder to_folder from_id to_id message_id detail"},
+	"compared":   {"exit folders total", "error"},
 }
 
 func events(ts *testscript.TestScript, neg bool, args []string) {
@@ -405,7 +408,7 @@ func events(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("line %d: unknown event %q", i+1, kind)
 		}
 		seen[kind] = true
-		if end := kind == "report" || kind == "verified" || kind == "repaired" || kind == "sound"; end != (i == len(lines)-1) {
+		if end := kind == "report" || kind == "verified" || kind == "repaired" || kind == "sound" || kind == "compared"; end != (i == len(lines)-1) {
 			ts.Fatalf("line %d of %d is a %s", i+1, len(lines), kind)
 		}
 		must := strings.Fields(known[0])

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -65,6 +66,13 @@ func (m *mailbox) setFlags(folder string, uid uint32, flags ...string) {
 	msg := m.book[folder][uid]
 	msg.Flags = mail.NewFlags(flags...)
 	m.book[folder][uid] = msg
+}
+
+// replace changes a message under its UID, as no server may.
+func (m *mailbox) replace(folder string, uid uint32, by testmail.Message) {
+	m.Replace(folder, uid, by)
+	by.Flags, by.Date = m.book[folder][uid].Flags, m.book[folder][uid].Date
+	m.note(folder, uid, by)
 }
 
 func (m *mailbox) renumber(folder string) {
@@ -250,11 +258,6 @@ var imapCommands = map[string]struct {
 	do    func(ts *testscript.TestScript, m *mailbox, args []string)
 }{
 	"stop": {"", 0, func(_ *testscript.TestScript, m *mailbox, _ []string) { m.Close() }},
-	"server": {"N", 1, func(ts *testscript.TestScript, _ *mailbox, args []string) {
-		w := worldOf(ts)
-		w.mail = w.mails[number64(ts, args[0])-1]
-		w.last = w.mail
-	}},
 	"lose": {"VERB TIMES", 2, func(ts *testscript.TestScript, m *mailbox, args []string) {
 		m.Fault(testmail.Lose(args[0], number64(ts, args[1])))
 	}},
@@ -291,7 +294,18 @@ var imapCommands = map[string]struct {
 			ts.Fatalf("%d commands: %v", n, m.Commands())
 		}
 	}},
-	"use":  {"", 0, func(ts *testscript.TestScript, m *mailbox, _ []string) { worldOf(ts).last = m }},
+	"use": {"[USER]", 0, func(ts *testscript.TestScript, m *mailbox, args []string) {
+		w := worldOf(ts)
+		if len(args) > 0 {
+			i := slices.IndexFunc(w.mails, func(m *mailbox) bool { return m.user == args[0] })
+			if i < 0 {
+				ts.Fatalf("no server of %s", args[0])
+			}
+			m = w.mails[i]
+			w.mail = m
+		}
+		w.last = m
+	}},
 	"life": {"", 0, func(_ *testscript.TestScript, m *mailbox, _ []string) { m.life() }},
 	"deliver": {"FOLDER WHAT [FLAG...]", 2, func(ts *testscript.TestScript, m *mailbox, args []string) {
 		m.deliver(args[0], messages(ts, args[1], args[2:])...)
@@ -312,6 +326,15 @@ var imapCommands = map[string]struct {
 	"expunge": {"FOLDER UID", 2, func(ts *testscript.TestScript, m *mailbox, args []string) { m.expunge(args[0], uid(ts, args[1])) }},
 	"flags": {"FOLDER UID [FLAG...]", 2, func(ts *testscript.TestScript, m *mailbox, args []string) {
 		m.setFlags(args[0], uid(ts, args[1]), args[2:]...)
+	}},
+	"replace": {"FOLDER UID WHAT", 3, func(ts *testscript.TestScript, m *mailbox, args []string) {
+		m.replace(args[0], uid(ts, args[1]), messages(ts, args[2], nil)[0])
+	}},
+	"later": {"FOLDER UID", 2, func(ts *testscript.TestScript, m *mailbox, args []string) {
+		msg := m.book[args[0]][uid(ts, args[1])]
+		msg.Date = msg.Date.Add(time.Hour)
+		m.SetDate(args[0], uid(ts, args[1]), msg.Date)
+		m.note(args[0], uid(ts, args[1]), msg)
 	}},
 	"renumber": {"FOLDER", 1, func(_ *testscript.TestScript, m *mailbox, args []string) { m.renumber(args[0]) }},
 	"delete-folder": {"FOLDER", 1, func(_ *testscript.TestScript, m *mailbox, args []string) {

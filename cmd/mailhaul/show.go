@@ -28,6 +28,7 @@ type show struct {
 	started time.Time
 	bar     *progressbar.ProgressBar
 	drawn   bool
+	counts  bool // the bar is over messages: they are looked at, not read
 	enc     *json.Encoder
 	stop    chan struct{}
 	stopped sync.WaitGroup
@@ -45,14 +46,17 @@ const (
 	lineEvery = 5 * time.Second
 )
 
-func (a *app) show() *show {
-	s := &show{app: a, folders: map[mail.Path]*ahead{}, started: time.Now(), stop: make(chan struct{})}
+func (a *app) show() *show { return a.showing(false) }
+
+// showing is show with a bar over messages instead of bytes.
+func (a *app) showing(counts bool) *show {
+	s := &show{app: a, counts: counts, folders: map[mail.Path]*ahead{}, started: time.Now(), stop: make(chan struct{})}
 	switch {
 	case a.json:
 		s.enc = json.NewEncoder(a.out)
 	case a.quiet:
 	case columns(a.err) >= leastColumns:
-		s.bar = newBar(a.err, columns(a.err))
+		s.bar = newBar(a.err, columns(a.err), !counts)
 		s.every(redraw, func() { s.draw(columns(a.err)) })
 	default:
 		s.every(lineEvery, s.line)
@@ -83,12 +87,12 @@ const (
 
 func barWidth(columns int) int { return min(max(columns-aroundBar-22, 8), mostBar) }
 
-// newBar is a bar over bytes. It gets its numbers from a ticker: its errors,
+// newBar is a bar over bytes or messages. It gets its numbers from a ticker: its errors,
 // and what it costs, stay out of the data's way.
-func newBar(w io.Writer, columns int) *progressbar.ProgressBar {
+func newBar(w io.Writer, columns int, bytes bool) *progressbar.ProgressBar {
 	return progressbar.NewOptions64(1,
 		progressbar.OptionSetWriter(terminal{w}),
-		progressbar.OptionShowBytes(true),
+		progressbar.OptionShowBytes(bytes),
 		progressbar.OptionSetWidth(barWidth(columns)),
 		progressbar.OptionSetPredictTime(true),
 		progressbar.OptionClearOnFinish(),
@@ -189,6 +193,13 @@ func (s *show) count(e pipeline.Event) {
 	}
 }
 
+// looked tells which folder is at work where nothing is read.
+func (s *show) looked(folder mail.Path) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at = folder
+}
+
 // total is what there is in all. Messages of unknown size are taken to be like
 // the others.
 func (s *show) total() (t ahead) {
@@ -224,6 +235,11 @@ func (s *show) draw(columns int) {
 	counts := number(s.done.messages) + "/" + number(t.messages)
 	room := columns - aroundBar - barWidth(columns) - len(counts) - 1
 	s.bar.Describe(strings.TrimRight(counts+" "+short(s.at, room), " "))
+	if s.counts {
+		s.bar.ChangeMax64(max(t.messages, s.done.messages+1))
+		s.bar.Set64(s.done.messages)
+		return
+	}
 	s.bar.ChangeMax64(t.bytes)
 	s.bar.Set64(s.done.bytes)
 }
@@ -262,6 +278,10 @@ func (s *show) line() {
 		return
 	}
 	passed := time.Since(s.started)
+	if s.counts {
+		s.say("%s of %s messages, at %s", number(s.done.messages), number(t.messages), mail.Clean(string(s.at)))
+		return
+	}
 	rate := float64(s.done.bytes) / passed.Seconds()
 	left := ""
 	if rate > 0 && t.bytes > s.done.bytes {

@@ -14,7 +14,7 @@ import (
 func TestBar(t *testing.T) {
 	for _, columns := range []int{leastColumns, 70, 80, 100, 200} {
 		var out strings.Builder
-		s := &show{app: &app{stdio: stdio{err: &out, out: &out}}, folders: map[mail.Path]*ahead{}, bar: newBar(&out, columns),
+		s := &show{app: &app{stdio: stdio{err: &out, out: &out}}, folders: map[mail.Path]*ahead{}, bar: newBar(&out, columns, true),
 			stop: make(chan struct{}), started: time.Now()}
 		const messages, size = 12_000, 50_000
 		say := func(kind pipeline.Kind, path mail.Path, n, bytes int64) {

@@ -33,6 +33,8 @@ type Comparison struct {
 	Lines    []folderplan.Line // the folders of From, and where their mail is to be
 	Others   []source.Folder   // folders of To that no line leads to: they are named
 	Full     bool              // read every message on both sides
+	NoFlags  bool              // leave flags out of it
+	NoDates  bool              // leave dates of arrival out of it
 
 	// Found is called with each difference, from one goroutine at a time.
 	Found func(Finding)
@@ -84,6 +86,12 @@ type Folder struct {
 type Result struct {
 	Folders []Folder `json:"folders"`
 	Total   Counts   `json:"total"`
+}
+
+// Differ reports whether anything of From is not as it is at To.
+func (r *Result) Differ() bool {
+	t := &r.Total
+	return t.Missing+t.Changed+t.Flags+t.Dates+t.Failed > 0
 }
 
 // Kinds of Finding.

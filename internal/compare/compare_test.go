@@ -162,6 +162,20 @@ func TestSameSizeUnread(t *testing.T) {
 	}
 }
 
+// TestIgnore: flags and dates may be left out of it.
+func TestIgnore(t *testing.T) {
+	from := &fake{kind: "describes", folders: map[mail.Path][]letter{"INBOX": {msg(text(1, ""), `\Seen`)}}}
+	to := &fake{kind: "describes", folders: map[mail.Path][]letter{"INBOX": {later(msg(text(1, "")))}}}
+	lines, _ := folderplan.Make(from.list(), folderplan.Dest{Folders: to.list()}, folderplan.Rules{}, nil)
+	for _, c := range []struct{ flags, dates bool }{{false, false}, {true, false}, {false, true}, {true, true}} {
+		found := 0
+		r, err := Run(t.Context(), Comparison{From: from, To: to, Lines: lines, NoFlags: c.flags, NoDates: c.dates, Found: func(Finding) { found++ }})
+		if err != nil || r.Total.Flags == 0 != c.flags || r.Total.Dates == 0 != c.dates || r.Differ() != (!c.flags || !c.dates) || int64(found) != r.Total.Flags+r.Total.Dates {
+			t.Errorf("%+v: %+v, %d found, %v", c, r.Total, found, err)
+		}
+	}
+}
+
 // TestFolders: those that are missing, merged, left out, and on one side only.
 func TestFolders(t *testing.T) {
 	from := &fake{kind: "describes", folders: map[mail.Path][]letter{

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -83,9 +84,10 @@ func (b *fakeBox) letters() []letter {
 
 // get finds a message by its number, which counts from 1.
 func (b *fakeBox) get(id source.ID) (letter, bool) {
-	n := 0
-	fmt.Sscan(string(id), &n)
-	all := b.letters()
+	n, _ := strconv.Atoi(string(id))
+	b.f.mu.Lock()
+	defer b.f.mu.Unlock()
+	all := b.f.folders[b.path]
 	if n < 1 || n > len(all) || b.f.vanish[b.path] == n {
 		return letter{}, false
 	}

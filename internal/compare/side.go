@@ -80,7 +80,9 @@ func (s *side) take(ctx context.Context, box source.Mailbox, batch []source.Entr
 	if err := s.lost(ctx, box, remaining(batch, left)); err != nil {
 		return err
 	}
-	s.c.Progress(s.shown, int64(len(batch)), bytes)
+	if len(batch) > 0 {
+		s.c.Progress(s.shown, int64(len(batch)), bytes)
+	}
 	return nil
 }
 

@@ -34,10 +34,12 @@ func (w *work) tell(ctx context.Context) {
 	}
 	pairs := slices.Concat(w.same, w.changed)
 	inOrder(pairs)
-	w.flags(&t, pairs)
+	if !w.c.NoFlags {
+		w.flags(&t, pairs)
+	}
 	for _, p := range pairs {
 		a, b := &from[p.from], &to[p.to]
-		if a.date != b.date && a.date != undated && b.date != undated {
+		if !w.c.NoDates && a.date != b.date && a.date != undated && b.date != undated {
 			w.counts.Dates++
 			t.add(Finding{What: Date, Detail: both(moment(a.date), moment(b.date))}, a, b)
 		}

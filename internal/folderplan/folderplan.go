@@ -374,7 +374,9 @@ func (p *plan) top() mail.Path {
 func (p *plan) used() error {
 	var names []string
 	for _, l := range p.lines {
-		names = append(names, string(l.From.Path))
+		for at := l.From.Path; at != ""; at = at.Parent() {
+			names = append(names, string(at))
+		}
 	}
 	for i := range p.rules.Maps {
 		m := &p.rules.Maps[i]

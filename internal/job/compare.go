@@ -3,6 +3,7 @@ package job
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"mailhaul/internal/compare"
 	"mailhaul/internal/folderplan"
@@ -18,6 +19,8 @@ type Comparison struct {
 	Exclude  []string // patterns, stronger than Folders
 	Rules    folderplan.Rules
 	Full     bool // read every message on both sides
+	NoFlags  bool // leave flags out of it
+	NoDates  bool // leave dates of arrival out of it
 
 	Planned  func(messages int64) // told once how many there are, as far as that is known
 	Progress func(folder mail.Path, messages, bytes int64)
@@ -58,7 +61,9 @@ func (r *Runner) Compare(ctx context.Context, c Comparison) (result *compare.Res
 	if err != nil {
 		return nil, err
 	}
-	todo := compare.Comparison{From: from, To: to, Full: c.Full, Found: c.Found, Progress: c.Progress, Sleep: r.Sleep}
+	todo := compare.Comparison{From: from, To: to, Full: c.Full, Found: c.Found, Progress: c.Progress, Sleep: r.Sleep,
+		// POP3 keeps no flags: there is nothing to be other.
+		NoFlags: c.NoFlags || pop3(fromAt) || pop3(toAt), NoDates: c.NoDates}
 	todo.Lines, todo.Others = chosen(filter, lines, toFolders)
 	if c.Planned != nil {
 		c.Planned(expected(todo.Lines, toFolders))
@@ -79,6 +84,8 @@ func (r *Runner) readable(ctx context.Context, raw string) (source.Source, locat
 	return src, l, err
 }
 
+func pop3(l location.Location) bool { return strings.HasPrefix(l.Scheme, "pop3") }
+
 func same(a, b location.Location) bool {
 	return Account(a) == Account(b) && (a.Host == "" || a.Path == b.Path && a.Host == b.Host)
 }
@@ -94,6 +101,9 @@ func chosen(f *filter, all []folderplan.Line, there []source.Folder) (lines []fo
 		}
 	}
 	for _, o := range there {
+		if o.Path == mail.Inbox && o.Messages == 0 {
+			continue // every account has one
+		}
 		if _, ok := f.choose(o); ok && !led[o.Path] && o.Role != "flagged" && o.Role != "important" {
 			others = append(others, o)
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"mailhaul/internal/mail"
 )
@@ -167,6 +168,13 @@ func (m *Model) Replace(raw string, uid uint32, by Message) {
 	defer m.mu.Unlock()
 	s := m.mail(raw, uid)
 	s.Size, s.Open = by.Size, by.Open
+}
+
+// SetDate gives a message another date of arrival, which no server may.
+func (m *Model) SetDate(raw string, uid uint32, date time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mail(raw, uid).Date = date
 }
 
 func (m *Model) mail(raw string, uid uint32) *stored {

@@ -29,7 +29,7 @@ const (
 func (m *mailbox) Describe(ctx context.Context, entries []source.Entry) iter.Seq2[source.Description, error] {
 	return func(yield func(source.Description, error) bool) {
 		if m.c == nil {
-			yield(source.Description{}, in(m.path, wrap("describe", mail.ScopeFolder, errClosed)))
+			yield(source.Description{}, in(m.path, wrap("describe", mail.ScopeFolder, imapconn.ErrClosed)))
 			return
 		}
 		d := describer{m: m, ctx: ctx, yield: yield}
