@@ -32,9 +32,9 @@ for any letters but /, ** for those too, and fills the * on the right. Without
 a * a folder means all below it, too. Folders mapped to one are compared
 together. --into says that all of FROM lies below a folder of TO.
 
-Messages are the same when their SHA-256 is, or, where no side has the bytes at
-hand, that of the header, and the size. --full reads every message on both sides
-and compares the whole. A message with the same Message-ID and about the same
+Messages are the same when their SHA-256 is; unless both sides have the bytes at
+hand, when that of the header is, and the size. --full reads every message on
+both sides and compares the whole. A message with the same Message-ID and about the same
 size is called changed; what has no counterpart is missing (in FROM only) or
 extra (in TO only, which is no difference: mail may have come in there).
 

@@ -281,8 +281,8 @@ func TestMany(t *testing.T) {
 		from := &fake{kind: kinds[round%3], folders: map[mail.Path][]letter{"INBOX": nil}}
 		to := &fake{kind: kinds[round/3], folders: map[mail.Path][]letter{"INBOX": nil}}
 		here, there := map[int]int{}, map[int]int{}
-		for range 2500 {
-			n := r.IntN(1500)
+		for range 1300 {
+			n := r.IntN(800)
 			if r.IntN(10) > 0 {
 				from.folders["INBOX"] = append(from.folders["INBOX"], msg(text(n, ""), `\Seen`))
 				here[n]++
@@ -297,7 +297,7 @@ func TestMany(t *testing.T) {
 			l[i], l[j] = l[j], l[i]
 		})
 		var want Counts
-		for n := range 1500 {
+		for n := range 800 {
 			want.From += int64(here[n])
 			want.To += int64(there[n])
 			want.Same += int64(min(here[n], there[n]))

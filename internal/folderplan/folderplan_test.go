@@ -255,9 +255,9 @@ func dest(r *rand.Rand) Dest {
 // TestProperties is rows D5 and G3: whatever the folders are, no two meet, all
 // can be made, and nothing moves once it has its place.
 func TestProperties(t *testing.T) {
-	rounds := uint64(3000)
+	rounds := uint64(1000)
 	if testing.Short() {
-		rounds = 500
+		rounds = 300
 	}
 	for seed := range rounds {
 		r := rand.New(rand.NewPCG(seed, 1))
