@@ -141,7 +141,7 @@ func (d *differences) found(f compare.Finding) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.enc != nil {
-		s.enc.Encode(differenceLine{time.Now().UTC().Format(time.RFC3339Nano), "difference", f})
+		s.enc.Encode(differenceLine{time.Now().UTC().Format(time.RFC3339Nano), "differs", f})
 		return
 	}
 	if d.told == nil {
