@@ -267,10 +267,11 @@ func TestDamagedPages(t *testing.T) {
 // TestDies ends the process at every step of a repair. The next one makes up
 // for it.
 func TestDies(t *testing.T) {
-	for _, form := range forms {
+	for _, form := range forms[:2] {
 		t.Run(form, func(t *testing.T) {
 			o := newOwner(t, form)
-			o.life()
+			o.model.Deliver("INBOX", letter(1), letter(2, `\Seen`), letter(2))
+			o.backup()
 			before := o.holds()
 			damaged := []byte("this is no database, it is a text of some length that says so")
 			for n := 1; ; n++ {
@@ -278,7 +279,8 @@ func TestDies(t *testing.T) {
 					t.Fatal(err)
 				}
 				cmd := exec.Command(os.Args[0])
-				cmd.Env = append(os.Environ(), fmt.Sprint("MAILHAUL_TEST_DIE_AT=", n), "MAILHAUL_TEST_DIR="+o.dir)
+				// With -race every process would wait a second at its end.
+				cmd.Env = append(os.Environ(), fmt.Sprint("MAILHAUL_TEST_DIE_AT=", n), "MAILHAUL_TEST_DIR="+o.dir, "GORACE=atexit_sleep_ms=0")
 				out, err := cmd.CombinedOutput()
 				var exit *exec.ExitError
 				if err == nil {
