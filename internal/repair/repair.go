@@ -20,6 +20,7 @@ import (
 	"io/fs"
 	"math"
 	"slices"
+	"strings"
 
 	"mailhaul/internal/catalog"
 	"mailhaul/internal/mail"
@@ -67,6 +68,7 @@ type job struct {
 	result Result
 	r      *catalog.Rebuild
 	sink   sink.Sink
+	seen   bool // there is mail
 }
 
 // Run repairs an archive. An archive whose catalog is in order is
@@ -110,6 +112,10 @@ func (j *job) rebuild(ctx context.Context) error {
 		if err := j.folder(ctx, p); err != nil {
 			return fmt.Errorf("%s: %w", mail.Clean(string(p)), err)
 		}
+	}
+	if !j.result.Manifest && !j.seen {
+		// Taken for what it is not, it would be an empty archive from now on.
+		return fmt.Errorf("%s: %w: as %s there is no mail in it", j.Dir, catalog.ErrNone, strings.TrimSpace(j.Format+" "+j.Layout))
 	}
 	sums, aside, err := j.r.Finish(ctx)
 	if err != nil {
@@ -211,6 +217,7 @@ func (j *job) search(ctx context.Context, path mail.Path, scan sink.Scanner) err
 		if err != nil {
 			return err
 		}
+		j.seen = true
 		if err := j.r.Found(path, found); err != nil {
 			return err
 		}

@@ -443,6 +443,25 @@ func TestManifestTorn(t *testing.T) {
 	}
 }
 
+// TestWrongForm: an archive that is taken for what it is not stays one that can
+// be repaired.
+func TestWrongForm(t *testing.T) {
+	o := newOwner(t, forms[2])
+	o.life()
+	o.lose()
+	os.Remove(o.manifest())
+	if _, _, err := runner().Repair(t.Context(), "maildir:"+o.dir, nil); !errors.Is(err, catalog.ErrNone) {
+		t.Fatalf("error is %v", err)
+	}
+	if r := o.repair(); r.Adopted == 0 {
+		t.Errorf("%+v", r)
+	}
+	if r := o.backup(); r.Total.Stored != 0 {
+		t.Errorf("backup: %+v", r.Total)
+	}
+	o.quiet()
+}
+
 // TestForms: what cannot be told is asked for, and what is no archive is not
 // made one.
 func TestForms(t *testing.T) {
