@@ -22,8 +22,8 @@ mailhaul compare FROM TO
 
 Looks whether every message of FROM is at TO, the same and as often, with the
 same flags and date of arrival: what a move from one account to another is
-checked by. Both are accounts or files that mail can be brought from, as in
-'mailhaul backup'. Nothing is changed on either side.
+checked by. Both are accounts, archives of mailhaul, or files that mail can be
+brought from, as in 'mailhaul backup'. Nothing is changed on either side.
 
 Folders belong together as 'mailhaul migrate' would bring them: by name, by
 what they are for (Sent Items and Gesendet), by --map. --map 'Old/*=New/*' says
@@ -86,12 +86,14 @@ func (a *app) compare() *cobra.Command {
 	f.BoolVar(&j.Full, "full", false, "read every message on both sides and compare the whole")
 	f.StringSliceVar(&ignore, "ignore", nil, "leave `WHAT` out of it: flags, dates or both (flags,dates)")
 	a.accountFlags(f)
+	a.sideFlags(f)
 	a.outputFlags(f)
 	return c
 }
 
 func (a *app) compareBoth(c *cobra.Command, j job.Comparison) error {
 	a.interrupted = "nothing was changed; the comparison is not complete"
+	a.twoServers = twoServers(j.From, j.To)
 	show := a.showing(true)
 	t := differences{show: show}
 	j.Found = t.found

@@ -64,6 +64,7 @@ func (a *app) deliver() *cobra.Command {
 	f.BoolVar(&j.Resend, "resend-unknown", false, "send again what is in doubt")
 	f.BoolVar(&yes, "yes", false, "send also more than 50 messages by SMTP")
 	a.accountFlags(f)
+	a.sideFlags(f)
 	a.outputFlags(f)
 	return c
 }

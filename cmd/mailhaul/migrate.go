@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"mailhaul/internal/job"
+	"mailhaul/internal/location"
 	"mailhaul/internal/mail"
 )
 
@@ -63,7 +65,7 @@ func (a *app) restore() *cobra.Command {
 func (a *app) moving(form, short, long string) *cobra.Command {
 	var j job.Job
 	var size string
-	var yes bool
+	var yes, comparing bool
 	c := &cobra.Command{
 		Use:   form,
 		Short: short,
@@ -79,8 +81,15 @@ func (a *app) moving(form, short, long string) *cobra.Command {
 					return err
 				}
 			}
-			a.planned = func(p *job.Plan) error { return a.agree(p, &j, yes) }
-			return a.transfer(c, j)
+			var plan *job.Plan
+			a.planned = func(p *job.Plan) error {
+				plan = p
+				return a.agree(p, &j, yes)
+			}
+			if err := a.transfer(c, j); err != nil || !comparing || j.DryRun {
+				return err
+			}
+			return a.compareMoved(c, j, plan)
 		},
 	}
 	f := c.Flags()
@@ -91,12 +100,33 @@ func (a *app) moving(form, short, long string) *cobra.Command {
 	f.StringVar(&j.Into, "into", "", "put everything below `FOLDER`")
 	f.StringVar(&size, "max-size", "", "leave out messages of more than `SIZE` bytes (500k, 25M, 2G)")
 	f.BoolVar(&j.Refill, "refill", false, "bring again what has disappeared from the destination")
+	f.BoolVar(&comparing, "compare", false, "compare both sides afterwards, as 'mailhaul compare' does")
 	f.BoolVar(&j.DryRun, "dry-run", false, "show the plan and change nothing")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
 	a.accountFlags(f)
 	a.sideFlags(f)
 	a.outputFlags(f)
 	return c
+}
+
+// compareMoved looks whether all is at the destination, by the plan that it was
+// brought with. What the transfer itself had to complain of is not forgotten.
+func (a *app) compareMoved(c *cobra.Command, j job.Job, p *job.Plan) error {
+	code := a.code
+	to, err := location.Parse(j.To, a.env().Home)
+	if err != nil {
+		return err
+	}
+	to.Path = "" // the plan has its folder
+	lines := slices.Clone(p.Lines)
+	for i := range lines {
+		lines[i].Exists = true // by now
+	}
+	err = a.compareBoth(c, job.Comparison{From: j.From, To: to.String(), Folders: j.Folders, Exclude: j.Exclude, Lines: lines})
+	if code != exitDone {
+		a.code = code
+	}
+	return err
 }
 
 // errDeclined ends a job that its user does not want.

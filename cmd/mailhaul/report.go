@@ -44,11 +44,11 @@ const mostNamed = 1000
 // with the reason.
 func (s *show) problems(r pipeline.Report) {
 	a := s.app
-	where := "in the archive"
+	done := "brought over"
 	if a.sends {
-		where = "delivered"
+		done = "delivered"
 	}
-	s.failures(r.Failed, "", "these are not "+where+"; the next run tries them again")
+	s.failures(r.Failed, "", "these were not "+done+"; the next run tries them again")
 	s.failures(r.InDoubt, "in doubt: ", "these may have arrived or not, and are not sent again unless you say --resend-unknown; look first whether they are there")
 	for i, g := range r.Lost {
 		if i == mostNamed {

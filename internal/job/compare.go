@@ -18,9 +18,10 @@ type Comparison struct {
 	Folders  []string // patterns for folders of From; none: all
 	Exclude  []string // patterns, stronger than Folders
 	Rules    folderplan.Rules
-	Full     bool // read every message on both sides
-	NoFlags  bool // leave flags out of it
-	NoDates  bool // leave dates of arrival out of it
+	Lines    []folderplan.Line // which folder belongs to which, where that is known; nil: by Rules
+	Full     bool              // read every message on both sides
+	NoFlags  bool              // leave flags out of it
+	NoDates  bool              // leave dates of arrival out of it
 
 	Planned  func(messages int64) // told once how many there are, as far as that is known
 	Progress func(folder mail.Path, messages, bytes int64)
@@ -34,17 +35,21 @@ func (r *Runner) Compare(ctx context.Context, c Comparison) (result *compare.Res
 	if err != nil {
 		return nil, err
 	}
-	from, fromAt, err := r.readable(ctx, c.From)
+	from, fromAt, _, err := r.Source(ctx, c.From)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
-	to, toAt, err := r.readable(ctx, c.To)
+	there := *r
+	if r.ToSecret != nil {
+		there.Env.Secret = r.ToSecret
+	}
+	to, toAt, _, err := there.Source(ctx, c.To)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
-	if same(fromAt, toAt) && len(c.Rules.Maps) == 0 && c.Rules.Into == "" {
+	if same(fromAt, toAt) && c.Lines == nil && len(c.Rules.Maps) == 0 && c.Rules.Into == "" {
 		return nil, location.Wrong("name two places, or say with --map which folder belongs to which", "%s: FROM and TO are the same", fromAt)
 	}
 	fromFolders, err := from.Folders(ctx)
@@ -55,11 +60,13 @@ func (r *Runner) Compare(ctx context.Context, c Comparison) (result *compare.Res
 	if err != nil {
 		return nil, Blame(toAt, err)
 	}
-	dest := folderplan.Seen(toFolders)
-	dest.Plain = toAt.Host == ""
-	lines, err := folderplan.Make(fromFolders, dest, c.Rules, nil)
-	if err != nil {
-		return nil, err
+	lines := c.Lines
+	if lines == nil {
+		dest := folderplan.Seen(toFolders)
+		dest.Plain = toAt.Host == ""
+		if lines, err = folderplan.Make(fromFolders, dest, c.Rules, nil); err != nil {
+			return nil, err
+		}
 	}
 	todo := compare.Comparison{From: from, To: to, Full: c.Full, Found: c.Found, Progress: c.Progress, Sleep: r.Sleep,
 		// POP3 keeps no flags: there is nothing to be other.
@@ -72,16 +79,6 @@ func (r *Runner) Compare(ctx context.Context, c Comparison) (result *compare.Res
 		return result, blameEither(fromAt, toAt, err)
 	}
 	return result, filter.unused()
-}
-
-// readable opens anything that mail can be read from.
-func (r *Runner) readable(ctx context.Context, raw string) (source.Source, location.Location, error) {
-	l, _, err := r.Sources.Check(raw, r.Env.Home)
-	if err != nil {
-		return nil, l, err
-	}
-	src, err := r.Sources.Open(ctx, raw, r.Env)
-	return src, l, err
 }
 
 func pop3(l location.Location) bool { return strings.HasPrefix(l.Scheme, "pop3") }

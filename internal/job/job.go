@@ -100,7 +100,7 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 		return report, err
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
-	home, err := r.home(j.To, to)
+	home, err := r.home(j.To, j.Into, to)
 	if err != nil {
 		return report, err
 	}
@@ -243,7 +243,7 @@ func apart(from location.Location, archive string) error {
 
 // home finds out where the archive of a sink is, or, for one elsewhere, where
 // its catalog lies.
-func (r *Runner) home(raw string, s sink.Sink) (catalog.Home, error) {
+func (r *Runner) home(raw, into string, s sink.Sink) (catalog.Home, error) {
 	l, _, err := r.Sinks.Check(raw, r.Env.Home)
 	if err != nil {
 		return catalog.Home{}, err
@@ -256,7 +256,11 @@ func (r *Runner) home(raw string, s sink.Sink) (catalog.Home, error) {
 		if r.State == "" {
 			return h, location.Wrong("set HOME or XDG_STATE_HOME", "%s: there is no directory to remember in what was brought there", l)
 		}
-		h.Dir, h.State = filepath.Join(r.State, remoteName(s.Identity())), ".mailhaul"
+		identity := s.Identity()
+		if into != "" {
+			identity += "/" + into // a destination of its own: what lies elsewhere in the account is not there
+		}
+		h.Dir, h.State = filepath.Join(r.State, remoteName(identity)), ".mailhaul"
 		h.Format = strings.TrimSuffix(l.Scheme, "s") // with and without TLS it is the same place
 		return h, nil
 	default:
