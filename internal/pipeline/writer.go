@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"mailhaul/internal/mail"
 	"mailhaul/internal/spool"
 	"mailhaul/sink"
+	"mailhaul/source"
 )
 
 // closing is how long an open batch may take to be committed once the run was
@@ -552,6 +555,9 @@ func (w *writer) flush(ctx context.Context) error {
 const manyFlags = 500
 
 func (w *writer) write(ctx context.Context, batch []*job) (err error) {
+	// Servers answer commands that are under way at once in an order of their
+	// own; who reads the folder later likes that of the source.
+	slices.SortStableFunc(batch, func(a, b *job) int { return compareIDs(a.rec.Entry.ID, b.rec.Entry.ID) })
 	var wants []sink.Want
 	intent := catalog.Batch{Folder: w.path}
 	for _, j := range batch {
@@ -605,6 +611,14 @@ func (w *writer) write(ctx context.Context, batch []*job) (err error) {
 		return errors.Join(err, serr)
 	}
 	return errors.Join(err, w.commit(ctx, id, batch, results, after)) // know it
+}
+
+// compareIDs is the order of a listing, where IDs are numbers.
+func compareIDs(a, b source.ID) int {
+	if catalog.IsNumber(a) && catalog.IsNumber(b) {
+		return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
+	}
+	return 0
 }
 
 // recognise looks in a folder that others fill, too, for messages that are
