@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -81,10 +82,11 @@ func (a *app) moving(form, short, long string) *cobra.Command {
 					return err
 				}
 			}
+			a.interrupted = "what was brought is remembered, run the same command again to go on"
 			var plan *job.Plan
 			a.planned = func(p *job.Plan) error {
 				plan = p
-				return a.agree(p, &j, yes)
+				return a.agree(c.Context(), p, &j, yes)
 			}
 			if err := a.transfer(c, j); err != nil || !comparing || j.DryRun {
 				return err
@@ -133,7 +135,7 @@ func (a *app) compareMoved(c *cobra.Command, j job.Job, p *job.Plan) error {
 var errDeclined = fmt.Errorf("nothing was changed")
 
 // agree shows a plan, and asks where there is somebody to ask.
-func (a *app) agree(p *job.Plan, j *job.Job, yes bool) error {
+func (a *app) agree(ctx context.Context, p *job.Plan, j *job.Job, yes bool) error {
 	terminal := a.in != nil && term.IsTerminal(int(a.in.Fd()))
 	switch {
 	case j.DryRun && a.json:
@@ -146,11 +148,21 @@ func (a *app) agree(p *job.Plan, j *job.Job, yes bool) error {
 	}
 	a.printPlan(a.err, p)
 	fmt.Fprint(a.err, "go on? [y/N] ")
-	line, err := bufio.NewReader(a.in).ReadString('\n')
-	if s := strings.ToLower(strings.TrimSpace(line)); err == nil && (s == "y" || s == "yes") {
-		return nil
+	answer := make(chan string, 1)
+	go func() { // ends with the process at the latest: a read cannot be taken back
+		line, _ := bufio.NewReader(a.in).ReadString('\n')
+		answer <- strings.ToLower(strings.TrimSpace(line))
+	}()
+	select {
+	case s := <-answer:
+		if s == "y" || s == "yes" {
+			return nil
+		}
+		return errDeclined
+	case <-ctx.Done():
+		fmt.Fprintln(a.err)
+		return context.Cause(ctx)
 	}
-	return errDeclined
 }
 
 // A planLine is a line of "--dry-run --json".
