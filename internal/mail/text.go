@@ -252,13 +252,13 @@ type restorer struct {
 
 // pieces are buffers that a text is restored in, piece by piece: a message is
 // never held a second time.
-var pieces = sync.Pool{New: func() any { return make([]byte, 0, piece) }}
+var pieces = sync.Pool{New: func() any { return new([piece]byte) }}
 
 const piece = 32 << 10
 
 func (r *restorer) Write(p []byte) (int, error) {
-	buf := pieces.Get().([]byte)
-	defer pieces.Put(buf[:0])
+	buf := pieces.Get().(*[piece]byte)
+	defer pieces.Put(buf)
 	for done := 0; done < len(p); {
 		part := p[done:min(done+piece/2-2, len(p))] // each LF may become two bytes
 		if _, err := r.w.Write(r.restore(buf[:0], part)); err != nil {

@@ -17,11 +17,9 @@ type tree struct {
 	folders   map[mail.Path]*standing
 	order     []mail.Path
 	delimiter byte
-	prefix    mail.Path
 	gmail     bool
 	most      int64 // octets of one message that the server takes; 0: not told
 	each      bool  // each folder has a limit of its own
-	free      int64 // octets; -1: not told
 }
 
 // A standing is a folder of the account.
@@ -69,7 +67,7 @@ func (s *Sink) look(ctx context.Context) (*tree, error) {
 }
 
 func list(ctx context.Context, c *imapconn.Conn) (*tree, error) {
-	t := &tree{folders: map[mail.Path]*standing{}, gmail: c.Has("X-GM-EXT-1"), free: -1}
+	t := &tree{folders: map[mail.Path]*standing{}, gmail: c.Has("X-GM-EXT-1")}
 	t.most, t.each = c.AppendLimit()
 	entries, _, err := c.List(ctx, items(c))
 	if err != nil {
