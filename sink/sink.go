@@ -64,6 +64,7 @@ type Standing struct {
 	Role     string // as in a source's listing
 	NoMail   bool   // it holds other folders only
 	Messages int64
+	Print    string // as in a source's listing
 }
 
 // ErrFull marks an error of the scope of a run: there is no more room.

@@ -41,6 +41,7 @@ type Folder struct {
 	Messages int64  // -1 when not known without opening
 	Bytes    int64  // an estimate for progress; -1 when unknown
 	State    Cursor // equal to the stored one: nothing to do; empty: open it to see
+	Print    string // the same for the same folder under another address, and hardly for another one; empty: not known
 }
 
 // A Mailbox is one folder on one connection, used by one goroutine.

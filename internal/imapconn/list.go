@@ -263,6 +263,15 @@ func lastList(line []byte) int {
 	return -1
 }
 
+// Print tells a folder from others by its numbers: UIDVALIDITY, UIDNEXT and how
+// many messages there are. It is empty where not all are told, or there is no message.
+func (c *Counts) Print() string {
+	if c == nil || c.Validity <= 0 || c.Next <= 0 || c.Messages <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d:%d:%d", c.Validity, c.Next, c.Messages)
+}
+
 func (c *Counts) set(item string, v int64) {
 	switch item {
 	case "MESSAGES":

@@ -70,6 +70,10 @@ func plan(ctx context.Context, j *Job, account string, folders []source.Folder, 
 			dest.Folders = append(dest.Folders, source.Folder{Path: x.Path, Raw: x.Raw, Role: x.Role, Messages: x.Messages, Bytes: -1})
 		}
 		p.Free, p.Most = l.Free, l.Most
+		if j.Into == "" && twins(folders, l.Folders) {
+			return nil, location.Wrong("if it is: name one folder of it, and another one to put its mail into",
+				"source and destination seem to be one account under two names: every folder has the same UIDVALIDITY, UIDNEXT and number of messages")
+		}
 	}
 	var pinned map[mail.Path]mail.Path
 	if cat != nil {
@@ -82,6 +86,23 @@ func plan(ctx context.Context, j *Job, account string, folders []source.Folder, 
 	var err error
 	p.Lines, err = folderplan.Make(chosen, dest, rules, pinned)
 	return p, err
+}
+
+// twins reports whether a source and a destination are the same account though
+// their names differ: each folder with mail is on the other side as it is here.
+func twins(from []source.Folder, to []sink.Standing) bool {
+	prints := map[string]string{}
+	for _, s := range to {
+		prints[s.Raw] = s.Print
+	}
+	some := false
+	for _, f := range from {
+		if f.Messages > 0 && (f.Print == "" || f.Print != prints[f.Raw]) {
+			return false
+		}
+		some = some || f.Messages > 0
+	}
+	return some
 }
 
 // choose is the pipeline's view of a plan.

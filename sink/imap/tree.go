@@ -28,6 +28,7 @@ type standing struct {
 	role     string
 	noSelect bool
 	counts   counts
+	print    string
 }
 
 // counts are what is known of a folder's numbers; zero where it is not.
@@ -89,12 +90,12 @@ func list(ctx context.Context, c *imapconn.Conn) (*tree, error) {
 		switch {
 		case st.noSelect:
 		case e.Counts != nil:
-			st.counts = known(*e.Counts)
+			st.counts, st.print = known(*e.Counts), e.Counts.Print()
 		default:
 			ask, at = append(ask, e.Name), append(at, st)
 		}
 	}
-	if err := c.Status(ctx, ask, items(c), func(i int, n imapconn.Counts) { at[i].counts = known(n) }); err != nil {
+	if err := c.Status(ctx, ask, items(c), func(i int, n imapconn.Counts) { at[i].counts, at[i].print = known(n), n.Print() }); err != nil {
 		return nil, err
 	}
 	return t, nil
@@ -141,7 +142,7 @@ func (s *Sink) Layout(ctx context.Context) (l sink.Layout, err error) {
 	}
 	for _, p := range t.order {
 		st := t.folders[p]
-		l.Folders = append(l.Folders, sink.Standing{Path: p, Raw: st.raw, Role: st.role, NoMail: st.noSelect, Messages: st.counts.messages})
+		l.Folders = append(l.Folders, sink.Standing{Path: p, Raw: st.raw, Role: st.role, NoMail: st.noSelect, Messages: st.counts.messages, Print: st.print})
 	}
 	return l, err
 }
