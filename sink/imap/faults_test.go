@@ -508,3 +508,30 @@ func TestDryRun(t *testing.T) {
 		t.Error("something was changed")
 	}
 }
+
+// TestNumbersLater has a name that must be a literal, on a server whose literals
+// wait: the numbers cannot be asked for behind the messages.
+func TestNumbersLater(t *testing.T) {
+	m := &testmail.Model{Caps: without(testmail.DefaultCaps, "LITERAL+")}
+	addr := m.Start(t)
+	const path = mail.Path("W%C3%A4rk") // a name in raw UTF-8 on the server
+	m.Folder("Wärk")
+	s := over(addr, 1)
+	ms := letters(3)
+	if places, err := bring(t.Context(), s, path, ms); err != nil || slices.Contains(places, "") {
+		t.Fatalf("%q, %v", places, err)
+	}
+	exactly(t, m, "Wärk", ms)
+	f, err := s.Open(t.Context(), path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := f.State(t.Context())
+	if want := sink.State(fmt.Sprintf("%d:4:3", m.Validity("Wärk"))); err != nil || state != want {
+		t.Errorf("state %q, %v, want %q", state, err, want)
+	}
+	s.Close()
+	if n := m.Count("EXAMINE"); n > 0 {
+		t.Errorf("the folder was looked at %d times", n)
+	}
+}

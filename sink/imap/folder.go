@@ -26,17 +26,18 @@ type folder struct {
 	lasting *lasting // which flags last here; nil: not asked yet
 	present *index   // what others have put here (match.go)
 
-	c       *imapconn.Conn
-	a       *imapconn.Appends
-	from    counts           // when the batch began
-	items   []*item          // of the batch, in the order of Put
-	group   []*item          // to be sent in one command
-	weight  int64            // octets in group
-	sent    map[string]group // by the tag of the command
-	doubt   bool             // something was sent that has no answer, perhaps by a run that died
-	broken  bool             // a message has broken the line, and the rest waits for Sync
-	trouble error            // why nothing more is sent in this batch, though the line is well
-	known   bool             // doubt is known: a batch was begun here
+	c        *imapconn.Conn
+	a        *imapconn.Appends
+	from     counts           // when the batch began
+	items    []*item          // of the batch, in the order of Put
+	group    []*item          // to be sent in one command
+	weight   int64            // octets in group
+	sent     map[string]group // by the tag of the command
+	doubt    bool             // something was sent that has no answer, perhaps by a run that died
+	broken   bool             // a message has broken the line, and the rest waits for Sync
+	counting bool             // the server has told the folder's numbers behind our messages
+	trouble  error            // why nothing more is sent in this batch, though the line is well
+	known    bool             // doubt is known: a batch was begun here
 }
 
 // An item is a message on its way.
@@ -109,6 +110,7 @@ func (f *folder) Mark(ctx context.Context) (sink.Mark, error) {
 		}
 	}
 	f.from, f.items, f.group, f.weight, f.known, f.broken, f.trouble = f.now, nil, nil, 0, true, false, nil
+	f.counting = false
 	f.sent = map[string]group{}
 	return sink.Mark(fmt.Sprintf("%d:%d", f.now.validity, f.now.next)), nil
 }

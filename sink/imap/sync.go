@@ -28,6 +28,14 @@ func (f *folder) Sync(ctx context.Context) ([]sink.Result, error) {
 		return nil, err
 	}
 	f.leave()
+	if !f.counting && len(f.items) > 0 {
+		// The numbers could not be asked for on the way.
+		next := f.now.next
+		if err := f.ask(ctx); err != nil {
+			return nil, err
+		}
+		f.now.next = max(f.now.next, next)
+	}
 	if err := f.prove(ctx); err != nil {
 		return nil, err
 	}
@@ -80,6 +88,7 @@ func (f *folder) counted(n counts) {
 	if n.validity == 0 {
 		return
 	}
+	f.counting = true
 	f.now = counts{validity: n.validity, next: max(n.next, f.now.next), messages: n.messages, bytes: n.bytes, limit: f.now.limit}
 }
 
