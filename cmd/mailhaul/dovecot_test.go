@@ -66,6 +66,7 @@ func TestDovecot(t *testing.T) {
 		{secure, "mbox:" + dir + "/mbox"},
 		{start, "maildir:" + dir + "/maildir"},
 		{secure, "maildir:" + dir + "/plus?layout=maildir%2B%2B"},
+		{secure + "&compress=yes", "mbox:" + dir + "/deflated"},
 	} {
 		archive, _, _ := strings.Cut(strings.SplitN(c.to, ":", 2)[1], "?")
 		for n := range 2 {

@@ -64,6 +64,8 @@ type Options struct {
 	// offers is used; without any it is PLAIN, else the LOGIN command.
 	Mechanisms []Mechanism
 
+	Compress Compress // of what is said, where the server offers it
+
 	Write bool // commands that bring mail are allowed
 
 	Name, Version string // told to the server by ID (RFC 2971)
@@ -80,6 +82,10 @@ type Conn struct {
 	nc   *netconn.Conn
 	wire *wire
 	scan scan
+
+	compress   Compress
+	compressed bool
+	measured   mark // where the measuring of the line began
 
 	guard   guard
 	client  *imapclient.Client
@@ -113,6 +119,7 @@ func Dial(ctx context.Context, o Options) (*Conn, error) {
 		return nil, account("connect", err)
 	}
 	c := newConn(nc, greeted, o.Write, o.Greeting)
+	c.compress = o.Compress
 	stop := nc.Follow(ctx)
 	defer stop()
 	if err := c.enter(&o); err != nil {

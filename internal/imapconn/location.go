@@ -16,6 +16,7 @@ const program = "mailhaul"
 func LocationOptions(scheme string) []location.Option {
 	all := []location.Option{
 		{Name: "connections", Default: "4", Help: "how many connections to open at most"},
+		{Name: "compress", Default: "auto", Help: "yes or no; auto: when the line turns out to be slow"},
 		{Name: "ca_file", Help: "file with the certificate authority of a server of your own (PEM)"},
 	}
 	if scheme == "imap" {
@@ -43,6 +44,15 @@ func Of(l location.Location, env location.Env) (o Options, most int, err error) 
 		if none {
 			o.Security = None
 		}
+	}
+	switch v := l.Option.Get("compress"); v {
+	case "", "auto":
+	case "yes":
+		o.Compress = CompressYes
+	case "no":
+		o.Compress = CompressNo
+	default:
+		return o, 0, location.Wrong("compress is auto, yes or no", "%s: compress=%s", l, v)
 	}
 	most = 4
 	if v := l.Option.Get("connections"); v != "" {

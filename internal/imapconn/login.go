@@ -51,6 +51,11 @@ func (c *Conn) enter(o *Options) error {
 			return account("log in", busy(cause))
 		}
 	}
+	if o.Compress == CompressYes {
+		if err := c.deflate(); err != nil {
+			return account("log in", busy(err))
+		}
+	}
 	return nil
 }
 

@@ -52,6 +52,7 @@ type Conn struct {
 
 	first         atomic.Int64 // patience for the next byte, when not the usual
 	read, written atomic.Int64
+	waited        atomic.Int64          // nanoseconds in Read
 	cause         atomic.Pointer[error] // why we closed it
 }
 
@@ -87,8 +88,10 @@ func (c *Conn) Read(p []byte) (int, error) {
 		d = time.Duration(f)
 	}
 	// An error here shows in the Read that follows.
-	c.top.SetReadDeadline(time.Now().Add(d))
+	start := time.Now()
+	c.top.SetReadDeadline(start.Add(d))
 	n, err := c.top.Read(p)
+	c.waited.Add(int64(time.Since(start)))
 	if n > 0 {
 		c.first.Store(0)
 		c.read.Add(int64(n))

@@ -26,7 +26,8 @@ type dialogue struct {
 	name    string
 	view    []*seen // by sequence number
 
-	readOnly bool
+	readOnly   bool
+	compressed bool
 }
 
 // seen is a message as this client knows it.
@@ -159,6 +160,12 @@ func (d *dialogue) command(line string) bool {
 	switch {
 	case c.Verb == "LOGOUT":
 		return false
+	case c.Verb == "COMPRESS" && strings.HasPrefix(status, "OK") && !d.compressed:
+		if d.w.Flush() != nil {
+			return false
+		}
+		d.compressed = true
+		d.speak(newDeflated(d.w.conn, d.r))
 	case c.Verb == "STARTTLS" && strings.HasPrefix(status, "OK") && !d.secure:
 		if d.w.Flush() != nil {
 			return false
@@ -253,6 +260,14 @@ func (d *dialogue) doIn(c Command, args []token) (status string, known bool) {
 		return "OK done", true
 	case "ENABLE":
 		return d.enable(args), true
+	case "COMPRESS":
+		if !d.m.has("COMPRESS=DEFLATE") || len(args) != 1 || !strings.EqualFold(args[0].text, "DEFLATE") {
+			return "BAD unknown", true
+		}
+		if d.compressed {
+			return "NO [COMPRESSIONACTIVE] it is on", true
+		}
+		return "OK compressed from here on", true
 	case "LIST":
 		return d.list(args), true
 	case "STATUS":

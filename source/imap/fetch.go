@@ -28,7 +28,7 @@ func (m *mailbox) Fetch(ctx context.Context, next func(wait bool) []source.Entry
 			yield(nil, in(m.path, wrap("fetch", mail.ScopeFolder, imapconn.ErrClosed)))
 			return
 		}
-		f := fetcher{m: m, b: m.c.Bodies(ctx), next: next, yield: yield,
+		f := fetcher{m: m, ctx: ctx, b: m.c.Bodies(ctx), next: next, yield: yield,
 			wanted: map[uint32]source.Entry{}, groups: map[string][]uint32{}}
 		defer f.b.End()
 		if err := f.run(); err != nil && !errors.Is(err, errStopped) {
@@ -39,6 +39,7 @@ func (m *mailbox) Fetch(ctx context.Context, next func(wait bool) []source.Entry
 
 type fetcher struct {
 	m      *mailbox
+	ctx    context.Context
 	b      *imapconn.Bodies
 	next   func(bool) []source.Entry
 	yield  func(*source.Message, error) bool
@@ -79,6 +80,14 @@ func (f *fetcher) run() error {
 // fill sends commands while there is something to ask for. It waits for work
 // only when nothing is under way.
 func (f *fetcher) fill() error {
+	if f.m.c.Slow() {
+		if len(f.groups) > 0 {
+			return nil // what is under way comes first
+		}
+		if err := f.m.c.Hasten(f.ctx); err != nil {
+			return err
+		}
+	}
 	for len(f.groups) < mostOpen {
 		if len(f.queue) == 0 {
 			entries := f.next(len(f.groups) == 0)
