@@ -41,6 +41,20 @@ func (c *Conn) Store(ctx context.Context, set string, flags mail.Flags) error {
 	return c.folder("set flags", err)
 }
 
+// Label gives messages of the open folder one more of Gmail's labels: one of
+// the system's own, such as `\Inbox`, or the bytes of a folder's name.
+func (c *Conn) Label(ctx context.Context, set, label string, system bool) error {
+	stop := c.nc.Follow(ctx)
+	defer stop()
+	before := "UID STORE " + set + " +X-GM-LABELS ("
+	parts := []string{before + label + ")"}
+	if !system {
+		parts = c.astring(before, label, ")")
+	}
+	_, err := c.run(dropAll, parts...)
+	return c.folder("label", err)
+}
+
 // Unselect leaves the open folder without expunging anything (RFC 3691), where
 // the server can do that.
 func (c *Conn) Unselect(ctx context.Context) error {

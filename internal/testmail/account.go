@@ -99,6 +99,10 @@ func (m *Model) Deliver(raw string, messages ...Message) []uint32 {
 	}
 	var uids []uint32
 	for _, msg := range messages {
+		if m.Keeper.Gmail {
+			uids = append(uids, m.merge(b, msg))
+			continue
+		}
 		m.ids++
 		uids = append(uids, m.add(b, msg, m.ids))
 	}
@@ -160,6 +164,9 @@ func (m *Model) SetFlags(raw string, uid uint32, flags ...string) {
 	s := m.mail(raw, uid)
 	s.Flags = mail.NewFlags(flags...)
 	s.modseq = m.tick(m.must(raw))
+	if m.Keeper.Gmail {
+		m.spread(s)
+	}
 }
 
 // Replace gives a message other bytes under its old UID, which no server may.

@@ -141,6 +141,11 @@ func (d *dialogue) offers(item string) bool {
 
 func (d *dialogue) answer(t target, items []string) *Answer {
 	a := &Answer{Seq: t.seq, UID: t.uid}
+	if d.m.Keeper.Gmail {
+		d.m.mu.Lock()
+		t.Labels = d.m.labels(t.id)
+		d.m.mu.Unlock()
+	}
 	for _, name := range items {
 		a.Items = append(a.Items, t.item(name))
 	}

@@ -22,7 +22,7 @@ type Keeper struct {
 	Redate    func(time.Time) time.Time  // the date that is stored instead
 	Refuse    func(raw []byte) string    // a refusal, such as "NO [PARSE] invalid header"; "": none
 	Swallow   func(raw []byte) bool      // the answer is OK and the message is not stored
-	Merge     bool                       // a message that is there already, by Message-ID and bytes, is not stored again, as Gmail does
+	Gmail     bool                       // each content is there once, and folders are labels (gmail.go)
 	Stored    func(folder string, n int) // told after each APPEND that stored n messages
 }
 
@@ -168,16 +168,13 @@ func (m *Model) keep(b *box, x brought) []uint32 {
 	if k.Redate != nil {
 		date = k.Redate(date)
 	}
-	if k.Merge {
-		for _, s := range b.mails {
-			if s.Size == int64(len(raw)) && bytes.Equal(s.Raw(), raw) {
-				return []uint32{s.uid}
-			}
-		}
+	msg := Message{Name: "appended", Date: date, Flags: m.lasting(x.flags), Size: int64(len(raw)),
+		Open: func() io.Reader { return bytes.NewReader(raw) }}
+	if k.Gmail {
+		return []uint32{m.merge(b, msg)}
 	}
 	m.ids++
-	return []uint32{m.add(b, Message{Name: "appended", Date: date, Flags: m.lasting(x.flags), Size: int64(len(raw)),
-		Open: func() io.Reader { return bytes.NewReader(raw) }}, m.ids)}
+	return []uint32{m.add(b, msg, m.ids)}
 }
 
 func (m *Model) used() (n int64) {
@@ -232,6 +229,9 @@ func (d *dialogue) change(args []token) string {
 	if !args[2].isList {
 		list = args[2:]
 	}
+	if item == "+X-GM-LABELS" && d.m.Keeper.Gmail {
+		return d.relabel(found, list)
+	}
 	d.m.mu.Lock()
 	defer d.m.mu.Unlock()
 	now := d.m.box(d.name)
@@ -253,6 +253,9 @@ func (d *dialogue) change(args []token) string {
 			return "BAD unknown item"
 		}
 		s.modseq = d.m.tick(now)
+		if d.m.Keeper.Gmail {
+			d.m.spread(s)
+		}
 		for _, v := range d.view {
 			if quiet && v.uid == t.uid {
 				v.told = s.modseq
