@@ -124,6 +124,8 @@ type Result struct {
 	Place Place
 	Err   error  // with ScopeMessage: this message only; ErrUnknown: in doubt
 	Note  string // with Err: what the next Put of this message should know, in the sink's own words
+
+	Present bool // with Place: the message was there already, and the store keeps each once
 }
 
 // ErrUnknown is returned by Recover when there is nothing to look at, as

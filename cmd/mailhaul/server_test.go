@@ -193,6 +193,7 @@ var serverOptions = map[string]func(m *mailbox, a *testmail.Authority, value str
 	"cap": func(m *mailbox, _ *testmail.Authority, v string) {
 		m.Caps = append(slices.Clone(testmail.DefaultCaps), v)
 	},
+	"gmail":    func(m *mailbox, _ *testmail.Authority, _ string) { m.Gmail() },
 	"password": func(m *mailbox, _ *testmail.Authority, v string) { m.Password = v },
 	"delim":    func(m *mailbox, _ *testmail.Authority, v string) { m.Delim = v },
 	"flat":     func(m *mailbox, _ *testmail.Authority, _ string) { m.Flat = true },
@@ -275,6 +276,25 @@ var imapCommands = map[string]struct {
 	"take-all": {"", 0, func(_ *testscript.TestScript, m *mailbox, _ []string) { m.Keeper = testmail.Keeper{} }},
 	"holds": {"FOLDER N", 2, func(ts *testscript.TestScript, m *mailbox, args []string) {
 		equal(ts, "messages in "+args[0], len(m.Mails(args[0])), args[1])
+	}},
+	"labels": {"FOLDER UID [LABEL...]", 2, func(ts *testscript.TestScript, m *mailbox, args []string) {
+		if got := m.Labels(args[0], uid(ts, args[1])); !slices.Equal(got, args[2:]) {
+			ts.Fatalf("labels %q", got)
+		}
+	}},
+	"shows": {"FOLDER UID FLAG...", 2, func(ts *testscript.TestScript, m *mailbox, args []string) {
+		for i, uid := range m.UIDs(args[0]) {
+			if fmt.Sprint(uid) == args[1] {
+				if got := m.Mails(args[0])[i].Flags; !got.Equal(mail.NewFlags(args[2:]...)) {
+					ts.Fatalf("flags %q", got.Key())
+				}
+				return
+			}
+		}
+		ts.Fatalf("%s has no message %s", args[0], args[1])
+	}},
+	"stores": {"N", 1, func(ts *testscript.TestScript, m *mailbox, args []string) {
+		equal(ts, "stores", m.Count("UID STORE"), args[0])
 	}},
 	"appends": {"N", 1, func(ts *testscript.TestScript, m *mailbox, args []string) {
 		equal(ts, "appends", m.Count("APPEND"), args[0])

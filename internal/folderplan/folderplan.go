@@ -44,7 +44,7 @@ type Line struct {
 	To     mail.Path
 	Exists bool   // at the destination
 	Why    string // empty, or why To is not the same as From: "--map", "special use: sent"
-	Note   string // empty, or what else there is to know: that the folder holds the others' mail again
+	Note   string // empty, or what else there is to know: that the folder holds the others' mail again, where that is stored twice
 	Skip   string // empty, or why the folder is not brought over; To is empty then
 }
 
@@ -280,7 +280,7 @@ func (p *plan) settle(l *line, to mail.Path, why string) {
 	if to != l.From.Path {
 		l.Why = why
 	}
-	if l.From.Role == "all" {
+	if l.From.Role == "all" && !p.to.Gmail {
 		l.Note = "it holds the messages of the other folders again"
 	}
 	c := p.claimed[to]

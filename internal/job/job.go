@@ -149,7 +149,7 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 			return report, Blame(from, err)
 		}
 	}
-	choose := filter.choose
+	choose, labels := filter.choose, map[mail.Path]string(nil)
 	if planned {
 		p, err := plan(ctx, &j, account, listed, filter, to, cat)
 		if err == nil {
@@ -164,6 +164,9 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 			}
 		}
 		choose = p.choose()
+		if labels = p.Labels; labels != nil && j.Dedup == "" {
+			dedup = pipeline.DedupArchive // one message, many labels
+		}
 	}
 	if j.DryRun {
 		return report, nil
@@ -178,7 +181,7 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 		Source: src, Sink: to, Catalog: cat, Account: account, Listed: listed,
 		Spool: spool.New(home.StateDir(), spool.Budget),
 		Options: pipeline.Options{Folders: choose, Dedup: dedup, MaxSize: j.MaxSize, Remove: j.Remove,
-			Most: j.Most, Resend: j.Resend, Refill: j.Refill, Share: len(j.Maps) > 0, Sleep: r.Sleep},
+			Most: j.Most, Resend: j.Resend, Refill: j.Refill, Share: len(j.Maps) > 0, Labels: labels, Sleep: r.Sleep},
 		Observe: r.Observe,
 	}
 	report, err = p.Run(ctx)
@@ -286,7 +289,7 @@ func remoteName(identity string) string {
 // dedupOf is the scope asked for, or what suits the destination: links cost
 // nothing and keep every folder complete; files of many messages are better
 // off complete each; a mailbox that all folders are delivered to gets each
-// message once.
+// message once. Of a server whose folders are labels its layout tells, later.
 func dedupOf(name string, s sink.Sink, h catalog.Home) (pipeline.Dedup, error) {
 	switch name {
 	case "folder":

@@ -18,6 +18,8 @@ type Plan struct {
 	Lines []folderplan.Line
 	Free  int64 // octets that the destination has room for; -1: not told
 	Most  int64 // octets of one message that it takes; 0: not told
+
+	Labels map[mail.Path]string // where the destination's folders are labels: what those are for that it has
 }
 
 // Bytes is what the folders of the plan hold together, as far as it is told;
@@ -73,6 +75,12 @@ func plan(ctx context.Context, j *Job, account string, folders []source.Folder, 
 		if j.Into == "" && twins(folders, l.Folders) {
 			return nil, location.Wrong("if it is: name one folder of it, and another one to put its mail into",
 				"source and destination seem to be one account under two names: every folder has the same UIDVALIDITY, UIDNEXT and number of messages")
+		}
+		if l.Gmail {
+			p.Labels = map[mail.Path]string{}
+			for _, x := range l.Folders {
+				p.Labels[x.Path] = x.Role
+			}
 		}
 	}
 	var pinned map[mail.Path]mail.Path

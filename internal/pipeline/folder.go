@@ -439,7 +439,7 @@ func (t *try) compare(ctx context.Context, piece []source.Entry) error {
 // unknown decides how an entry comes over: from the archive where the server
 // itself says that it is the same as a stored one, else from the server.
 func (t *try) unknown(ctx context.Context, e source.Entry) error {
-	if e.Global == "" || t.liar.Load() || t.elsewhere() {
+	if e.Global == "" || t.liar.Load() || t.elsewhere() && !t.labels() {
 		t.want = append(t.want, e)
 		return nil
 	}
@@ -468,7 +468,7 @@ func (t *try) unknown(ctx context.Context, e source.Entry) error {
 }
 
 // elsewhere reports whether the destination is a server: getting a copy's bytes
-// from there costs no less than from the source.
+// from there costs no less than from the source. A label needs no bytes.
 func (r *run) elsewhere() bool {
 	_, ok := r.Sink.(sink.Remote)
 	return ok

@@ -58,6 +58,10 @@ type Options struct {
 	Readers int  // mailboxes read at once; 0: 4
 	Batch   BatchLimit
 
+	// Where folders of the sink are labels, so that it keeps each content once
+	// (labels.go): what those are for that it has (as in a listing), by path.
+	Labels map[mail.Path]string
+
 	Now   func() time.Time                           // nil: time.Now
 	Sleep func(context.Context, time.Duration) error // nil: a timer
 }
@@ -110,6 +114,7 @@ type run struct {
 	open    map[mail.Path]*openFolder
 	turns   map[mail.Path]chan struct{} // who may write to a folder of the sink
 	doubts  map[mail.Digest]bool        // contents that may have arrived, and are not to be put again
+	gone    map[int64]bool              // stored messages that are not at their place any more
 }
 
 // Run returns nil when everything was settled. The report is valid in any
@@ -298,6 +303,9 @@ func (r *run) choose(ctx context.Context, list []source.Folder) ([]*folder, erro
 	}
 	// The largest first: then the last one to end is a small one.
 	slices.SortStableFunc(chosen, func(a, b *folder) int {
+		if c := r.round(a) - r.round(b); c != 0 {
+			return c
+		}
 		switch {
 		case a.Messages > b.Messages:
 			return -1
@@ -317,9 +325,28 @@ func (r *run) expect(ctx context.Context, f *folder) {
 	r.observe(Event{Kind: Expected, Folder: f.Path, Count: f.Messages, Bytes: f.Folder.Bytes})
 }
 
-// each works on all folders, some at a time. An error that reaches beyond its
-// folder ends the run; writers finish what they have.
+// each works on all folders, some at a time, and one round after the other. An
+// error that reaches beyond its folder ends the run; writers finish what they
+// have.
 func (r *run) each(ctx context.Context, folders []*folder) error {
+	for len(folders) > 0 {
+		n := 1
+		for n < len(folders) && r.round(folders[n]) == r.round(folders[0]) {
+			n++
+		}
+		if err := r.together(ctx, folders[:n]); err != nil {
+			for _, f := range folders[n:] {
+				f.unreached()
+			}
+			return err
+		}
+		folders = folders[n:]
+	}
+	return nil
+}
+
+// together works on the folders of one round.
+func (r *run) together(ctx context.Context, folders []*folder) error {
 	queue := make(chan *folder, len(folders))
 	for _, f := range folders {
 		queue <- f

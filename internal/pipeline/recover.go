@@ -196,6 +196,7 @@ func (r *run) checkShared(ctx context.Context, path mail.Path, f sink.Folder, m 
 	case r.Options.Refill:
 		return r.Catalog.Lose(ctx, away)
 	}
+	r.away(away...)
 	r.note(path, "%s: of the messages that were brought %d are not there any more (moved or deleted at the destination); they are not brought again unless --refill is given",
 		mail.Clean(string(path)), len(away))
 	return nil

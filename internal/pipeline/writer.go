@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
+	"io/fs"
 	"slices"
 	"strconv"
 	"sync"
@@ -66,17 +67,18 @@ type order struct {
 
 // A job is one message on its way into a sink folder.
 type job struct {
-	f      *folder
-	rec    catalog.Record
-	body   *spool.Body    // nil: the bytes are in the archive, at twin
-	twin   *catalog.Twin  // a stored copy that is the same by digest or by the server's promise
-	spared bool           // not downloaded
-	note   string         // for the sink, of an earlier try
-	doubt  error          // it is not put: its content may have arrived already
-	link   bool           // put by a link to twin
-	claims []string       // settled with what becomes of it
-	at     catalog.Stored // afterwards
-	found  sink.Place     // where the destination has it already, brought by somebody else
+	f       *folder
+	rec     catalog.Record
+	body    *spool.Body    // nil: the bytes are in the archive, at twin
+	twin    *catalog.Twin  // a stored copy that is the same by digest or by the server's promise
+	spared  bool           // not downloaded
+	note    string         // for the sink, of an earlier try
+	doubt   error          // it is not put: its content may have arrived already
+	link    bool           // put by a link to twin
+	claims  []string       // settled with what becomes of it
+	at      catalog.Stored // afterwards
+	found   sink.Place     // where the destination has it already, brought by somebody else
+	present bool           // the destination had it, as was seen once it was put
 }
 
 // A change is a known message whose flags the server has changed.
@@ -353,20 +355,11 @@ func (w *writer) match(ctx context.Context, j *job, stored []catalog.Stored) err
 	if w.r.Options.Dedup == DedupOff {
 		return nil
 	}
-	var copy *catalog.Stored
-	for i, s := range stored {
-		if s.Folder == w.path {
-			copy = &stored[i]
-			break
-		}
-		if copy == nil && w.r.Options.Dedup == DedupArchive {
-			copy = &stored[i]
-		}
-	}
+	copy := w.standOn(stored)
 	if copy == nil {
 		return nil
 	}
-	if _, ok := w.f.Folder.(sink.Linker); !ok {
+	if _, ok := w.f.Folder.(sink.Linker); !ok || w.r.labels() && copy.Folder == w.path {
 		j.alias(*copy)
 		return nil
 	}
@@ -698,6 +691,7 @@ func (w *writer) putAll(ctx context.Context, batch []*job) ([]sink.Result, error
 func (w *writer) commit(ctx context.Context, id int64, batch []*job, results []sink.Result, after sink.State) error {
 	done := make([]catalog.Outcome, len(batch))
 	var larger error // that concerns more than a message: it is told once the others are committed
+	var gone []*job  // links to what is not there any more
 	for i, j := range batch {
 		done[i] = catalog.Outcome{Record: j.rec, Folder: j.at.Folder, Place: j.at.Place}
 		switch {
@@ -707,7 +701,14 @@ func (w *writer) commit(ctx context.Context, id int64, batch []*job, results []s
 			done[i].Folder, done[i].Place = w.path, j.found
 		case j.rec.Message == 0:
 			done[i].Folder, done[i].Place, done[i].Err, done[i].Note = w.path, results[0].Place, results[0].Err, results[0].Note
+			j.present = results[0].Present
 			results = results[1:]
+			if j.link && errors.Is(done[i].Err, fs.ErrNotExist) {
+				// The copy has gone from under us: it comes from the source.
+				w.r.away(j.at.Message)
+				done[i].Place, done[i].Err = "", nil
+				gone = append(gone, j)
+			}
 		}
 		if done[i].Err != nil && mail.ScopeOf(done[i].Err, mail.ScopeMessage) != mail.ScopeMessage {
 			larger = done[i].Err
@@ -725,6 +726,9 @@ func (w *writer) commit(ctx context.Context, id int64, batch []*job, results []s
 			j.at.Message = messages[i]
 		}
 		w.settle(j, done[i])
+	}
+	for _, j := range gone {
+		w.back(j)
 	}
 	return larger
 }
@@ -750,9 +754,9 @@ func (w *writer) settle(j *job, o catalog.Outcome) {
 	case o.Place == "":
 		w.r.mu.Unlock()
 		return // not reached; the error of the batch says why
-	case j.rec.Message != 0 || j.link || j.found != "":
+	case j.rec.Message != 0 || j.link || j.found != "" || j.present:
 		c.Duplicate++
-		if j.found != "" {
+		if j.found != "" || j.present && !j.link {
 			c.Present++
 		}
 		c.Saved += text
@@ -810,7 +814,7 @@ func (w *writer) setFlags(ctx context.Context) error {
 		var places []sink.Place
 		var flags []mail.Flags
 		for _, c := range all {
-			leads, err := w.r.Catalog.Leads(ctx, c.f.box, c.ch.ID, c.at.Message)
+			leads, err := w.leads(ctx, c)
 			if err != nil {
 				return err
 			}

@@ -126,7 +126,7 @@ func known(rightUser, rightPassword, user, password string) bool {
 // harmless are the verbs that change nothing on a server.
 var harmless = []string{
 	"CAPABILITY", "NOOP", "LOGOUT", "STARTTLS", "AUTHENTICATE", "LOGIN", "ID", "ENABLE", "COMPRESS",
-	"NAMESPACE", "LIST", "STATUS", "EXAMINE", "UNSELECT", "FETCH", "UID FETCH", "SEARCH", "UID SEARCH", "IDLE",
+	"NAMESPACE", "LIST", "STATUS", "EXAMINE", "UNSELECT", "FETCH", "UID FETCH", "SEARCH", "UID SEARCH", "IDLE", "GETQUOTAROOT",
 }
 
 // Untouched fails the test unless every command since the last Reset was one

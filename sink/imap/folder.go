@@ -22,6 +22,10 @@ type folder struct {
 	raw  string
 	now  counts // as last seen, with what we have stored since
 	held bool   // there were messages before us
+	role string // what it is for
+
+	gmail bool  // messages are here once in the account (gmail.go)
+	shown shown // likewise
 
 	lasting *lasting // which flags last here; nil: not asked yet
 	present *index   // what others have put here (match.go)
@@ -49,6 +53,9 @@ type item struct {
 	place sink.Place
 	done  bool // the server has said OK
 	err   error
+
+	link    *link // it lies at the server already; nil: it is to be sent
+	present bool  // it was here before
 }
 
 // A group is what one command brings.

@@ -14,6 +14,8 @@
 //     OK alone does not say that a message is stored.
 //   - In a folder that others fill too, a message that is there already is
 //     recognised (match.go) and not brought a second time.
+//   - At Gmail, where a message is stored once and folders are labels, what is
+//     there gets a label instead of being sent again (gmail.go).
 //
 // A Place is "UIDVALIDITY:UID", a Mark "UIDVALIDITY:UIDNEXT". A mark may lie
 // lower than need be: then more is looked at, nothing else.

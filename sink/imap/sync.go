@@ -17,6 +17,23 @@ func (f *folder) Sync(ctx context.Context) ([]sink.Result, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, fail("append", f.path, err)
 	}
+	for _, step := range []func(context.Context) error{f.finish, f.links, f.prove} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	results := make([]sink.Result, len(f.items))
+	for i, it := range f.items {
+		results[i] = sink.Result{Place: it.place, Err: it.err, Present: it.present}
+	}
+	f.items, f.doubt = nil, false
+	f.learn(f.now)
+	return results, nil
+}
+
+// finish sees all that was sent through to its answer, and gives the connection
+// back.
+func (f *folder) finish(ctx context.Context) error {
 	err := error(errBody)
 	if !f.broken {
 		err = f.settle()
@@ -24,28 +41,17 @@ func (f *folder) Sync(ctx context.Context) ([]sink.Result, error) {
 	for err == errBody {
 		err = f.resume(ctx)
 	}
-	if err != nil {
-		return nil, err
+	if err == nil {
+		f.leave()
 	}
-	f.leave()
-	if !f.counting && len(f.items) > 0 {
-		// The numbers could not be asked for on the way.
-		next := f.now.next
-		if err := f.ask(ctx); err != nil {
-			return nil, err
-		}
-		f.now.next = max(f.now.next, next)
+	if err != nil || f.counting || len(f.items) == 0 {
+		return err
 	}
-	if err := f.prove(ctx); err != nil {
-		return nil, err
-	}
-	results := make([]sink.Result, len(f.items))
-	for i, it := range f.items {
-		results[i] = sink.Result{Place: it.place, Err: it.err}
-	}
-	f.items, f.doubt = nil, false
-	f.learn(f.now)
-	return results, nil
+	// The numbers could not be asked for on the way.
+	next := f.now.next
+	err = f.ask(ctx)
+	f.now.next = max(f.now.next, next)
+	return err
 }
 
 // settle sends what waits and reads all answers. Behind the last message, on
@@ -100,7 +106,7 @@ func (f *folder) resume(ctx context.Context) error {
 	var open []*item
 	var wants []sink.Want
 	for _, it := range f.items {
-		if !it.done && it.err == nil {
+		if !it.done && it.err == nil && it.link == nil {
 			open = append(open, it)
 			wants = append(wants, it.m.Want)
 		}
@@ -177,6 +183,9 @@ func (f *folder) larger(s *imapconn.Status) error {
 // the UIDs they are looked for, and where the folder holds fewer messages than
 // it must, each UID is (RELIABILITY, row D2).
 func (f *folder) prove(ctx context.Context) error {
+	if f.gmail {
+		return f.proveLabelled(ctx)
+	}
 	var stored, nameless []*item
 	for _, it := range f.items {
 		switch {
@@ -205,32 +214,42 @@ func (f *folder) prove(ctx context.Context) error {
 	if len(stored) == 0 || f.now.messages >= f.from.messages+int64(len(stored)+len(nameless)) {
 		return nil
 	}
-	return f.spot(ctx, stored)
+	missing, err := f.unseen(ctx, stored)
+	for _, it := range missing {
+		it.refuse(errSwallowed)
+	}
+	return err
 }
 
 var errSwallowed = errors.New("the server says that it has stored the message, and does not show it")
 
-// spot looks for UIDs.
-func (f *folder) spot(ctx context.Context, stored []*item) error {
-	at := map[uint32]*item{}
+// unseen looks for UIDs, and gives those whose message the folder does not show.
+// They have no place then.
+func (f *folder) unseen(ctx context.Context, stored []*item) (missing []*item, err error) {
+	at := map[uint32]bool{}
 	var uids []uint32
 	for _, it := range stored {
-		if validity, uid, ok := numbers(string(it.place)); ok && validity == f.now.validity {
-			at[uid] = it
+		if validity, uid, ok := numbers(string(it.place)); ok && validity == f.now.validity && !at[uid] {
+			at[uid] = true
 			uids = append(uids, uid)
 		}
 	}
-	err := f.look(ctx, func(c *imapconn.Conn, box imapconn.Box) error {
+	err = f.look(ctx, func(c *imapconn.Conn, box imapconn.Box) error {
 		return fetch(ctx, c, uids, "UID", func(i *imapconn.Item) error {
 			delete(at, i.UID)
 			return nil
 		})
 	})
-	for _, it := range at {
-		it.place = ""
-		it.refuse(errSwallowed)
+	if err != nil {
+		return nil, err
 	}
-	return err
+	for _, it := range stored {
+		if validity, uid, _ := numbers(string(it.place)); validity == f.now.validity && at[uid] {
+			it.place = ""
+			missing = append(missing, it)
+		}
+	}
+	return missing, nil
 }
 
 // Recover implements sink.Folder.

@@ -185,7 +185,11 @@ func (s *Sink) Open(ctx context.Context, path mail.Path, create bool) (sink.Fold
 			return nil, fail("create", path, err)
 		}
 	}
-	return &folder{s: s, path: path, raw: st.raw, now: st.counts, held: st.counts.messages != 0}, ctx.Err()
+	f := &folder{s: s, path: path, raw: st.raw, role: st.role, gmail: t.gmail, now: st.counts, held: st.counts.messages != 0}
+	if f.labelled() {
+		return label{f}, ctx.Err()
+	}
+	return f, ctx.Err()
 }
 
 // runWide makes what is wrong with the account wrong with the run.
