@@ -57,8 +57,12 @@ func (w *writer) leads(ctx context.Context, c change) (bool, error) {
 	if err != nil || !leads || !w.r.labels() {
 		return leads, err
 	}
-	stored, err := w.r.Catalog.Find(ctx, c.at.Digest)
-	return err == nil && w.first(stored) == c.at.Message, err
+	s, err := w.r.Catalog.Message(ctx, c.at.Message)
+	if err != nil {
+		return false, err
+	}
+	stored, err := w.r.Catalog.Find(ctx, s.Digest)
+	return err == nil && w.first(stored) == s.Message, err
 }
 
 // first is the message of a content that was put; the others are links to it.
