@@ -39,6 +39,8 @@ func TestContract(t *testing.T) {
 		{"literals that wait", without(testmail.DefaultCaps, "LITERAL+"), 1},
 		{"several, and literals that wait", append(without(testmail.DefaultCaps, "LITERAL+"), "MULTIAPPEND", "LITERAL-"), 4},
 		{"last century", testmail.PlainCaps, 2},
+		{"gmail", testmail.GmailCaps, 4},
+		{"gmail, one connection", testmail.GmailCaps, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var mu sync.Mutex
@@ -48,6 +50,7 @@ func TestContract(t *testing.T) {
 				defer mu.Unlock()
 				if servers[dir] == "" {
 					m := &testmail.Model{Caps: c.caps}
+					m.Keeper.Gmail = slices.Contains(c.caps, "X-GM-EXT-1")
 					servers[dir] = m.Start(t)
 				}
 				return over(servers[dir], c.connections)
