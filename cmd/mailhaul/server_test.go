@@ -233,6 +233,7 @@ func start(ts *testscript.TestScript, args []string) {
 		implicit = implicit || name == "imaps"
 	}
 	w := worldOf(ts)
+	m.Numbers = uint32(10_000 * len(w.mails))
 	w.mail, w.last, w.mails = m, m, append(w.mails, m)
 	addr, from := "", ""
 	switch {

@@ -28,6 +28,7 @@ type Appends struct {
 	c    *Conn
 	stop func()
 	out  *bufio.Writer
+	half bool // a message has broken off: the rest of the connection is silence
 }
 
 // An Appended is the answer to one command. Where the server tells which UIDs
@@ -46,8 +47,9 @@ func (c *Conn) Appends(ctx context.Context) *Appends {
 }
 
 // A BodyError tells of a message that could not be read to its end while it was
-// sent: which one of the command's. The server has got only a part of it and has
-// stored none of the command: the connection was closed in the middle.
+// sent: which one of the command's. The server has got only a part of it, and
+// never gets the rest: nothing of the command is stored, and nothing more can be
+// said on this connection. What was sent before has its answers still to come.
 type BodyError struct {
 	Letter int
 	Err    error
@@ -90,8 +92,15 @@ func (a *Appends) Send(name string, letters ...Letter) (tag string, err error) {
 	}
 	c.tags++
 	tag = "M" + strconv.Itoa(c.tags)
+	if a.half {
+		return "", c.folder("append", errors.New("a message has broken off on this connection"))
+	}
 	refused, err := a.send(tag, name, letters)
+	var broke *BodyError
 	switch {
+	case errors.As(err, &broke):
+		a.half = true
+		return "", c.folder("append", err)
 	case err != nil:
 		return "", c.folder("append", c.fail(err))
 	case refused != nil:
@@ -265,7 +274,7 @@ func (a *Appends) Next() (done *Appended, counts *Counts, err error) {
 
 // End must be called at last. Commands without an answer end the connection.
 func (a *Appends) End() {
-	if a.Open() > 0 || a.out.Buffered() > 0 {
+	if a.half || a.Open() > 0 || a.out.Buffered() > 0 {
 		a.c.early = nil
 		a.c.fail(errors.New("left in the middle of an append"))
 	}

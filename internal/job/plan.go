@@ -61,6 +61,7 @@ func plan(ctx context.Context, j *Job, account string, folders []source.Folder, 
 		}
 	}
 	p := &Plan{Free: -1}
+	var there []sink.Standing
 	dest := folderplan.Dest{Delimiter: '/', Plain: true}
 	if s, ok := to.(sink.Planned); ok {
 		l, err := s.Layout(ctx)
@@ -68,14 +69,11 @@ func plan(ctx context.Context, j *Job, account string, folders []source.Folder, 
 			return nil, err
 		}
 		dest = folderplan.Dest{Delimiter: l.Delimiter, Prefix: l.Prefix, Gmail: l.Gmail}
-		for _, x := range l.Folders {
+		there = l.Folders
+		for _, x := range there {
 			dest.Folders = append(dest.Folders, source.Folder{Path: x.Path, Raw: x.Raw, Role: x.Role, Messages: x.Messages, Bytes: -1})
 		}
 		p.Free, p.Most = l.Free, l.Most
-		if j.Into == "" && twins(folders, l.Folders) {
-			return nil, location.Wrong("if it is: name one folder of it, and another one to put its mail into",
-				"source and destination seem to be one account under two names: every folder has the same UIDVALIDITY, UIDNEXT and number of messages")
-		}
 		if l.Gmail {
 			p.Labels = map[mail.Path]string{}
 			for _, x := range l.Folders {
@@ -90,6 +88,11 @@ func plan(ctx context.Context, j *Job, account string, folders []source.Folder, 
 			return nil, err
 		}
 		pinned = boxes[account]
+	}
+	// What was brought over before makes both sides alike.
+	if len(pinned) == 0 && j.Into == "" && twins(folders, there) {
+		return nil, location.Wrong("if it is: name one folder of it, and another one to put its mail into",
+			"source and destination seem to be one account under two names: every folder has the same UIDVALIDITY, UIDNEXT and number of messages")
 	}
 	var err error
 	p.Lines, err = folderplan.Make(chosen, dest, rules, pinned)

@@ -50,7 +50,7 @@ func (m *Model) Folder(raw string, attrs ...string) {
 }
 
 func (m *Model) create(raw string) *box {
-	b := &box{name: raw, validity: firstValidity + uint32(len(m.boxes)), next: 1, modseq: 1, id: fmt.Sprintf("F%d", len(m.boxes)+1)}
+	b := &box{name: raw, validity: firstValidity + m.Numbers + uint32(len(m.boxes)), next: 1, modseq: 1, id: fmt.Sprintf("F%d", len(m.boxes)+1)}
 	m.boxes = append(m.boxes, b)
 	return b
 }

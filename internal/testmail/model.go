@@ -35,6 +35,7 @@ type Model struct {
 	Pause          time.Duration
 	Keeper         Keeper // how it takes what is brought
 	Strict         bool   // APPEND with a flag that does not last is BAD
+	Numbers        uint32 // added to every UIDVALIDITY, so that two servers differ
 	Prefix         string // of the personal namespace, such as "INBOX."
 
 	host   // its lock guards what follows

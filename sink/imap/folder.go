@@ -38,6 +38,7 @@ type folder struct {
 	weight   int64            // octets in group
 	sent     map[string]group // by the tag of the command
 	doubt    bool             // something was sent that has no answer, perhaps by a run that died
+	half     bool             // nothing more can be said on the connection
 	broken   bool             // a message has broken the line, and the rest waits for Sync
 	counting bool             // the server has told the folder's numbers behind our messages
 	trouble  error            // why nothing more is sent in this batch, though the line is well
@@ -117,7 +118,7 @@ func (f *folder) Mark(ctx context.Context) (sink.Mark, error) {
 		}
 	}
 	f.from, f.items, f.group, f.weight, f.known, f.broken, f.trouble = f.now, nil, nil, 0, true, false, nil
-	f.counting = false
+	f.counting, f.half = false, false
 	f.sent = map[string]group{}
 	return sink.Mark(fmt.Sprintf("%d:%d", f.now.validity, f.now.next)), nil
 }
@@ -275,18 +276,27 @@ func (f *folder) send(g group) error {
 	for i, it := range g {
 		letters[i] = imapconn.Letter{Flags: it.flags, Date: dateFor(it.m.Date), Size: it.size, Write: it.write}
 	}
+	if f.half {
+		return nil // it is sent again on another connection
+	}
 	tag, err := f.a.Send(f.raw, letters...)
-	if err != nil {
+	var broke *imapconn.BodyError
+	switch {
+	case err == nil:
+		f.sent[tag] = g
+		return nil
+	case !errors.As(err, &broke):
 		f.doubt = true
-		var broke *imapconn.BodyError
-		if errors.As(err, &broke) {
-			g[broke.Letter].refuse(broke)
-			return errBody
-		}
 		return fail("append", f.path, err)
 	}
-	f.sent[tag] = g
-	return nil
+	g[broke.Letter].refuse(broke)
+	// What was sent before is answered as ever: nothing is left in doubt.
+	for f.half = true; len(f.sent) > 0; {
+		if err := f.answer(); err != nil {
+			return err
+		}
+	}
+	return errBody
 }
 
 // errBody says that the line is broken because of one message only.

@@ -102,7 +102,7 @@ func (f *folder) counted(n counts) {
 // found, the rest is sent again.
 func (f *folder) resume(ctx context.Context) error {
 	f.leave()
-	f.broken = false
+	f.broken, f.half = false, false
 	var open []*item
 	var wants []sink.Want
 	for _, it := range f.items {
@@ -147,6 +147,8 @@ func (f *folder) refused(g group, s *imapconn.Status) error {
 		return nil
 	}
 	switch {
+	case f.half:
+		return nil // each is sent again, on another connection
 	case len(g) > 1:
 		// One of them spoilt it for all (RFC 3502): each alone.
 		for _, it := range g {
