@@ -264,17 +264,23 @@ var imapCommands = map[string]struct {
 		m.Fault(testmail.Lose(args[0], number64(ts, args[1])))
 	}},
 	"swallow": {"TEXT", 1, func(_ *testscript.TestScript, m *mailbox, args []string) {
-		m.Keeper.Swallow = func(raw []byte) bool { return bytes.Contains(raw, []byte(args[0])) }
+		m.Keep(func(k *testmail.Keeper) {
+			k.Swallow = func(raw []byte) bool { return bytes.Contains(raw, []byte(args[0])) }
+		})
 	}},
 	"refuse-mail": {"TEXT STATUS", 2, func(_ *testscript.TestScript, m *mailbox, args []string) {
-		m.Keeper.Refuse = func(raw []byte) string {
-			if bytes.Contains(raw, []byte(args[0])) {
-				return args[1]
+		m.Keep(func(k *testmail.Keeper) {
+			k.Refuse = func(raw []byte) string {
+				if bytes.Contains(raw, []byte(args[0])) {
+					return args[1]
+				}
+				return ""
 			}
-			return ""
-		}
+		})
 	}},
-	"take-all": {"", 0, func(_ *testscript.TestScript, m *mailbox, _ []string) { m.Keeper = testmail.Keeper{} }},
+	"take-all": {"", 0, func(_ *testscript.TestScript, m *mailbox, _ []string) {
+		m.Keep(func(k *testmail.Keeper) { *k = testmail.Keeper{} })
+	}},
 	"holds": {"FOLDER N", 2, func(ts *testscript.TestScript, m *mailbox, args []string) {
 		equal(ts, "messages in "+args[0], len(m.Mails(args[0])), args[1])
 	}},

@@ -141,7 +141,7 @@ func (d *dialogue) offers(item string) bool {
 
 func (d *dialogue) answer(t target, items []string) *Answer {
 	a := &Answer{Seq: t.seq, UID: t.uid}
-	if d.m.Keeper.Gmail {
+	if d.m.keeper().Gmail {
 		d.m.mu.Lock()
 		t.Labels = d.m.labels(t.id)
 		d.m.mu.Unlock()

@@ -26,6 +26,20 @@ type Keeper struct {
 	Stored    func(folder string, n int) // told after each APPEND that stored n messages
 }
 
+// Keep lets f change how the server takes things while it runs.
+func (m *Model) Keep(f func(k *Keeper)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f(&m.Keeper)
+}
+
+// keeper is how it takes them now, for who has no lock.
+func (m *Model) keeper() Keeper {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.Keeper
+}
+
 // create does CREATE. Parents come with it (RFC 3501, section 6.3.3).
 func (d *dialogue) create(args []token) string {
 	if len(args) != 1 {

@@ -106,7 +106,7 @@ func (d *dialogue) greet() {
 // caps are what may be used now.
 func (d *dialogue) caps() string {
 	all := slices.Clone(d.m.caps())
-	if n := d.m.Keeper.Limit; n > 0 && !d.m.has("APPENDLIMIT") {
+	if n := d.m.keeper().Limit; n > 0 && !d.m.has("APPENDLIMIT") {
 		all = append(all, fmt.Sprintf("APPENDLIMIT=%d", n))
 	}
 	if d.m.TLS != nil && !d.secure && !d.in {

@@ -290,7 +290,7 @@ func TestRefusals(t *testing.T) {
 			}
 			// What was refused for now comes later, and nothing twice.
 			if c.later || c.scope == mail.ScopeRun {
-				m.Keeper.Refuse = nil
+				m.Keep(func(k *testmail.Keeper) { k.Refuse = nil })
 				for i := range 3 {
 					if err := once(t.Context(), s, mail.Inbox, ms, places); err != nil {
 						t.Errorf("%s: try %d: %v", c.status, i, err)
@@ -350,7 +350,7 @@ func TestAppendLimit(t *testing.T) {
 func TestSwallowed(t *testing.T) {
 	for _, caps := range [][]string{testmail.DefaultCaps, append(slices.Clone(testmail.DefaultCaps), "MULTIAPPEND"), without(testmail.DefaultCaps, "UIDPLUS"), testmail.PlainCaps} {
 		m := &testmail.Model{Caps: caps}
-		m.Keeper.Swallow = func(raw []byte) bool { return bytes.Contains(raw, []byte("Subject: 2")) }
+		m.Keep(func(k *testmail.Keeper) { k.Swallow = func(raw []byte) bool { return bytes.Contains(raw, []byte("Subject: 2")) } })
 		s := over(m.Start(t), 1)
 		ms := letters(5)
 		places := make([]sink.Place, len(ms))

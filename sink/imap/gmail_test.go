@@ -293,7 +293,7 @@ func TestSwallowedThere(t *testing.T) {
 			t.Fatal(err)
 		}
 		if c.swallow {
-			m.Keeper.Swallow = func(raw []byte) bool { return bytes.Contains(raw, []byte("Subject: 0")) }
+			m.Keep(func(k *testmail.Keeper) { k.Swallow = func(raw []byte) bool { return bytes.Contains(raw, []byte("Subject: 0")) } })
 		}
 		f, err := s.Open(t.Context(), mail.Inbox, false)
 		if err != nil {
@@ -328,7 +328,7 @@ func TestSwallowedThere(t *testing.T) {
 // TestSwallowedLost is an APPEND with OK to something that is then nowhere.
 func TestSwallowedLost(t *testing.T) {
 	m, addr := gmail(t)
-	m.Keeper.Swallow = func(raw []byte) bool { return bytes.Contains(raw, []byte("Subject: 2")) }
+	m.Keep(func(k *testmail.Keeper) { k.Swallow = func(raw []byte) bool { return bytes.Contains(raw, []byte("Subject: 2")) } })
 	s := over(addr, 1)
 	defer s.Close()
 	places := make([]sink.Place, 3)
