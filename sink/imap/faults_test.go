@@ -350,7 +350,9 @@ func TestAppendLimit(t *testing.T) {
 func TestSwallowed(t *testing.T) {
 	for _, caps := range [][]string{testmail.DefaultCaps, append(slices.Clone(testmail.DefaultCaps), "MULTIAPPEND"), without(testmail.DefaultCaps, "UIDPLUS"), testmail.PlainCaps} {
 		m := &testmail.Model{Caps: caps}
-		m.Keep(func(k *testmail.Keeper) { k.Swallow = func(raw []byte) bool { return bytes.Contains(raw, []byte("Subject: 2")) } })
+		m.Keep(func(k *testmail.Keeper) {
+			k.Swallow = func(raw []byte) bool { return bytes.Contains(raw, []byte("Subject: 2")) }
+		})
 		s := over(m.Start(t), 1)
 		ms := letters(5)
 		places := make([]sink.Place, len(ms))

@@ -283,9 +283,10 @@ func TestSwallowedThere(t *testing.T) {
 		{"not told", without(testmail.GmailCaps, "UIDPLUS"), false},
 		{"told wrong", testmail.GmailCaps, true},
 	} {
-		m, addr := gmail(t)
+		m := &testmail.Model{}
+		m.Gmail()
 		m.Caps = c.caps
-		s := over(addr, 1)
+		s := over(m.Start(t), 1)
 		ms := letters(5) // of which two are equal in all but their name
 		twin := *ms[0]
 		twin.Name = "twin"
@@ -293,7 +294,9 @@ func TestSwallowedThere(t *testing.T) {
 			t.Fatal(err)
 		}
 		if c.swallow {
-			m.Keep(func(k *testmail.Keeper) { k.Swallow = func(raw []byte) bool { return bytes.Contains(raw, []byte("Subject: 0")) } })
+			m.Keep(func(k *testmail.Keeper) {
+				k.Swallow = func(raw []byte) bool { return bytes.Contains(raw, []byte("Subject: 0")) }
+			})
 		}
 		f, err := s.Open(t.Context(), mail.Inbox, false)
 		if err != nil {
@@ -328,7 +331,9 @@ func TestSwallowedThere(t *testing.T) {
 // TestSwallowedLost is an APPEND with OK to something that is then nowhere.
 func TestSwallowedLost(t *testing.T) {
 	m, addr := gmail(t)
-	m.Keep(func(k *testmail.Keeper) { k.Swallow = func(raw []byte) bool { return bytes.Contains(raw, []byte("Subject: 2")) } })
+	m.Keep(func(k *testmail.Keeper) {
+		k.Swallow = func(raw []byte) bool { return bytes.Contains(raw, []byte("Subject: 2")) }
+	})
 	s := over(addr, 1)
 	defer s.Close()
 	places := make([]sink.Place, 3)
