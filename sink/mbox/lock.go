@@ -104,6 +104,12 @@ func (f *folder) unlock() {
 
 func (f *folder) dot() string { return f.name + ".lock" }
 
+// dotTmp is the name under which the dot-lock is made.
+func (f *folder) dotTmp() string {
+	dir, base := path.Split(f.dot())
+	return dir + ".mailhaul-" + base
+}
+
 // dotLock makes FOLDER.mbox.lock. Another program's is never broken. One of
 // ours for this archive is stale, since this process holds the archive's own
 // lock: whoever made it has died.
@@ -162,8 +168,7 @@ func (f *folder) ours() string { return "mailhaul " + mail.Clean(f.sink.dir) }
 // linkDot makes the lock under another name first, so that it is never there
 // without telling whose it is. The first line is as Dovecot writes it.
 func (f *folder) linkDot() error {
-	dir, base := path.Split(f.dot())
-	tmp := dir + ".mailhaul-" + base
+	tmp := f.dotTmp()
 	w, err := f.root.Create(tmp)
 	if errors.Is(err, fs.ErrExist) { // of a process that has died
 		if err = f.root.Remove(tmp); err == nil {
@@ -178,6 +183,11 @@ func (f *folder) linkDot() error {
 	}
 	host, _ := os.Hostname()
 	_, err = fmt.Fprintf(w, "%d:%s\n%s\n", os.Getpid(), host, f.ours())
+	if err == nil {
+		// After a power cut the lock may be there again. It must tell then that
+		// it is ours, or nobody would dare to take it away.
+		err = w.Sync()
+	}
 	if cerr := w.Close(); err == nil {
 		err = cerr
 	}
