@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
+	"strings"
 
 	"mailhaul/internal/durable"
 	"mailhaul/internal/mail"
@@ -58,6 +60,9 @@ func (f *folder) setFlags(unique string, flags mail.Flags) error {
 		if errors.Is(err, fs.ErrNotExist) && try < 3 {
 			continue // renamed by another program just now
 		}
+		if err == nil {
+			err = f.dropOld(file, to)
+		}
 		if err != nil {
 			return err
 		}
@@ -67,6 +72,23 @@ func (f *folder) setFlags(unique string, flags mail.Flags) error {
 		f.touch(name)
 		return nil
 	}
+}
+
+// dropOld takes away the old name where a power cut has left both: they lead to
+// one file then, and rename(2) does nothing.
+func (f *folder) dropOld(old, name string) error {
+	if strings.EqualFold(old, name) {
+		return nil // perhaps one name to this file system
+	}
+	was, err := f.store.dir.Stat(old)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	is, nerr := f.store.dir.Stat(name)
+	if err = errors.Join(err, nerr); err != nil || !os.SameFile(was, is) {
+		return err
+	}
+	return f.store.dir.Remove(old)
 }
 
 // Remove implements sink.Remover.

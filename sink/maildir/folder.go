@@ -365,7 +365,10 @@ func (f *folder) finish() error {
 			return err
 		}
 	}
-	return f.syncNames()
+	if err := f.syncNames(); err != nil || len(f.batch) == 0 {
+		return err
+	}
+	return f.syncTmp()
 }
 
 // publish gives a file in tmp its name.
@@ -416,6 +419,10 @@ func (f *folder) syncNames() error {
 	}
 	return nil
 }
+
+// syncTmp makes it last that files of ours in tmp are gone. Recover looks there
+// only while a batch is open, so that none may come back later.
+func (f *folder) syncTmp() error { return f.store.dir.Sync("tmp") }
 
 // Close implements sink.Folder.
 func (f *folder) Close() error {

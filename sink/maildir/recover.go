@@ -123,5 +123,8 @@ func (f *folder) sweep() error {
 			err = f.store.dir.Remove("tmp/" + name)
 		}
 	}
-	return err
+	if err != nil || len(left) == 0 {
+		return err
+	}
+	return f.syncTmp()
 }
