@@ -70,9 +70,10 @@ var arrows = map[string][]string{
 	"internal/folderplan": {"source", "internal/mail", "internal/location", "internal/foldername", "internal/utf7"},
 	"internal/compare":    {"source", "internal/mail", "internal/folderplan"},
 
-	"internal/testmail": {"internal/...", "source/...", "sink/...", "github.com/emersion/go-imap/v2/..."},
-	"source/sourcetest": {"internal/...", "source", "github.com/google/go-cmp/..."},
-	"sink/sinktest":     {"internal/...", "sink", "github.com/google/go-cmp/..."},
+	"internal/testmail":  {"internal/...", "source/...", "sink/...", "github.com/emersion/go-imap/v2/..."},
+	"internal/powerloss": {"internal/durable"},
+	"source/sourcetest":  {"internal/...", "source", "github.com/google/go-cmp/..."},
+	"sink/sinktest":      {"internal/...", "sink", "github.com/google/go-cmp/..."},
 
 	"cmd/mailhaul": {"internal/...", "source", "source/imap", "source/pop3", "source/mbox",
 		"source/maildir", "source/eml", "sink", "sink/imap", "sink/mbox", "sink/maildir", "sink/smtp",
@@ -80,7 +81,7 @@ var arrows = map[string][]string{
 }
 
 // testOnly may be imported by tests, by each other, and by the demo.
-var testOnly = []string{"internal/testmail", "source/sourcetest", "sink/sinktest"}
+var testOnly = []string{"internal/testmail", "internal/powerloss", "source/sourcetest", "sink/sinktest"}
 
 // guests are libraries that only the packages named may know.
 var guests = map[string][]string{

@@ -94,7 +94,7 @@ func (d *Dir) Mkdir(name string) error {
 	if err := step("mkdir", d.Path(name)); err != nil {
 		return err
 	}
-	if err := d.root.Mkdir(name, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := made(Effect{Op: "mkdir", Name: d.Path(name)}, d.root.Mkdir(name, dirMode)); err != nil && !errors.Is(err, fs.ErrExist) {
 		return d.named(err)
 	}
 	// A umask that takes the owner's own rights would lock us out. File
@@ -113,7 +113,7 @@ func (d *Dir) Sync(name string) error {
 		return d.named(err)
 	}
 	defer f.Close()
-	if err := syncDir(f); err != nil && !noted(err, d.Path(name)) {
+	if err := made(Effect{Op: "syncdir", Name: d.Path(name)}, syncDir(f)); err != nil && !noted(err, d.Path(name)) {
 		return &fs.PathError{Op: "sync", Path: d.Path(name), Err: cause(err)}
 	}
 	return nil
@@ -125,7 +125,7 @@ func (d *Dir) Link(from, to string) error {
 	if err := step("link", d.Path(to)); err != nil {
 		return err
 	}
-	return d.named(d.root.Link(from, to))
+	return d.named(made(Effect{Op: "link", Name: d.Path(to), From: d.Path(from)}, d.root.Link(from, to)))
 }
 
 // Rename gives a file another name and replaces what had that name.
@@ -133,7 +133,7 @@ func (d *Dir) Rename(from, to string) error {
 	if err := step("rename", d.Path(to)); err != nil {
 		return err
 	}
-	return d.named(d.root.Rename(from, to))
+	return d.named(made(Effect{Op: "rename", Name: d.Path(to), From: d.Path(from)}, d.root.Rename(from, to)))
 }
 
 // Remove takes a name away.
@@ -141,7 +141,7 @@ func (d *Dir) Remove(name string) error {
 	if err := step("unlink", d.Path(name)); err != nil {
 		return err
 	}
-	return d.named(d.root.Remove(name))
+	return d.named(made(Effect{Op: "unlink", Name: d.Path(name)}, d.root.Remove(name)))
 }
 
 // SetTime sets when a file was last changed.
@@ -149,7 +149,7 @@ func (d *Dir) SetTime(name string, t time.Time) error {
 	if err := step("settime", d.Path(name)); err != nil {
 		return err
 	}
-	return d.named(d.root.Chtimes(name, t, t))
+	return d.named(made(Effect{Op: "settime", Name: d.Path(name), Time: t}, d.root.Chtimes(name, t, t)))
 }
 
 // Stat describes a name and does not follow a link.
@@ -216,6 +216,7 @@ func (d *Dir) file(op, name string, flag int) (*File, error) {
 		return nil, err
 	}
 	f, err := d.open(name, flag)
+	made(Effect{Op: op, Name: d.Path(name)}, err)
 	if err == nil {
 		f.f.Chmod(fileMode) // against an odd umask; a file system without modes has nothing to set
 	}

@@ -28,17 +28,25 @@ func (f *File) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	if Step == nil || len(p) < 2 {
-		return f.f.Write(p)
+		return f.write(p)
 	}
-	n, err := f.f.Write(p[:len(p)/2])
+	n, err := f.write(p[:len(p)/2])
 	if err == nil {
 		err = step("write", f.name)
 	}
 	if err != nil {
 		return n, err
 	}
-	m, err := f.f.Write(p[n:])
+	m, err := f.write(p[n:])
 	return n + m, err
+}
+
+func (f *File) write(p []byte) (int, error) {
+	n, err := f.f.Write(p)
+	if Made != nil && n > 0 {
+		Made(Effect{Op: "write", Name: f.name, At: -1, Bytes: p[:n]})
+	}
+	return n, err
 }
 
 // ReadAt reads as io.ReaderAt has it.
@@ -61,7 +69,7 @@ func (f *File) Sync() error {
 	if f.failed = step("fsync", f.name); f.failed != nil {
 		return f.failed
 	}
-	if err := f.f.Sync(); err != nil {
+	if err := made(Effect{Op: "fsync", Name: f.name}, f.f.Sync()); err != nil {
 		f.failed = &fs.PathError{Op: "sync", Path: f.name, Err: cause(err)}
 	}
 	return f.failed
@@ -72,7 +80,7 @@ func (f *File) Truncate(size int64) error {
 	if err := step("truncate", f.name); err != nil {
 		return err
 	}
-	if err := truncate(f.f, f.name, size); err != nil {
+	if err := made(Effect{Op: "truncate", Name: f.name, Size: size}, truncate(f.f, f.name, size)); err != nil {
 		return &fs.PathError{Op: "truncate", Path: f.name, Err: cause(err)}
 	}
 	return nil
@@ -83,7 +91,7 @@ func (f *File) SetTime(t time.Time) error {
 	if err := step("settime", f.name); err != nil {
 		return err
 	}
-	if err := setTime(f.f, f.name, t); err != nil {
+	if err := made(Effect{Op: "settime", Name: f.name, Time: t}, setTime(f.f, f.name, t)); err != nil {
 		return &fs.PathError{Op: "settime", Path: f.name, Err: cause(err)}
 	}
 	return nil
@@ -111,7 +119,7 @@ func (f *File) Rewrite(from, to int64) error {
 		if err := step("write", f.name); err != nil {
 			return err
 		}
-		if err := w(p, from); err != nil {
+		if err := made(Effect{Op: "write", Name: f.name, At: from, Bytes: p}, w(p, from)); err != nil {
 			return &fs.PathError{Op: "write", Path: f.name, Err: cause(err)}
 		}
 		from += int64(len(p))

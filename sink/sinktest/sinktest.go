@@ -58,6 +58,7 @@ func Run(t *testing.T, open Opener) {
 		{"death", testDeath},
 		{"death twice", testPairs},
 		{"faults", testFaults},
+		{"power", testPower},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open) })
 	}
