@@ -116,10 +116,13 @@ func (f *folder) dotTmp() string {
 func (f *folder) dotLock() (holder string, err error) {
 	for range 3 {
 		err := f.linkDot()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // swept away by somebody who opened the folder for reading
+		}
 		if !errors.Is(err, fs.ErrExist) {
 			return "", err
 		}
-		text, err := f.readDot()
+		text, err := f.read(f.dot())
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // just given back
 		}
@@ -145,21 +148,32 @@ func (f *folder) dotLock() (holder string, err error) {
 // not keep other mail programs out until we write here again. Since a folder
 // may also be opened for reading beside another run, that run must have been
 // on this machine and be gone.
+//
+// A power cut may also leave a lock in the making, of which not all has been
+// written. Whoever should be making it just now will make another.
 func (f *folder) sweep() {
-	text, err := f.readDot()
-	if err != nil {
-		return
+	for _, name := range []string{f.dot(), f.dotTmp()} {
+		text, err := f.read(name)
+		if err != nil {
+			continue
+		}
+		torn := name == f.dotTmp() && (strings.Count(text, "\n") < 2 || strings.Contains(text, "\x00"))
+		if !torn && !f.stale(text) {
+			continue
+		}
+		if err := f.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			f.sink.opt.Log.Warn("the lock stays", "err", err)
+		}
 	}
+}
+
+// stale reports whether a lock is that of a run on this machine which has died.
+func (f *folder) stale(text string) bool {
 	by, of, _ := strings.Cut(strings.TrimSuffix(text, "\n"), "\n")
 	pid, host, _ := strings.Cut(by, ":")
 	here, _ := os.Hostname()
 	n, err := strconv.Atoi(pid)
-	if err != nil || of != f.ours() || host != here || n != os.Getpid() && durable.Alive(n) {
-		return
-	}
-	if err := f.root.Remove(f.dot()); err != nil {
-		f.sink.opt.Log.Warn("the lock stays", "err", err)
-	}
+	return err == nil && of == f.ours() && host == here && (n == os.Getpid() || !durable.Alive(n))
 }
 
 // ours is the second line of our dot-locks.
@@ -208,8 +222,8 @@ func (f *folder) linkDot() error {
 	return err
 }
 
-func (f *folder) readDot() (string, error) {
-	r, err := f.root.Read(f.dot())
+func (f *folder) read(name string) (string, error) {
+	r, err := f.root.Read(name)
 	if err != nil {
 		return "", err
 	}

@@ -116,12 +116,6 @@ func (s *Sink) Open(ctx context.Context, p mail.Path, create bool) (sink.Folder,
 		if err := f.make(); err != nil {
 			return nil, durable.Fail("open", mail.ScopeFolder, err)
 		}
-		// We hold the archive's lock: it is of a run that has died.
-		if _, err := root.Stat(f.dotTmp()); err == nil {
-			if err := root.Remove(f.dotTmp()); err != nil {
-				return nil, durable.Fail("open", mail.ScopeFolder, err)
-			}
-		}
 	}
 	if _, err := f.reader(); err != nil {
 		return nil, durable.Fail("open", mail.ScopeFolder, err)
