@@ -365,8 +365,12 @@ func (c *Catalog) Home() Home { return c.home }
 // everything committed is safe.
 func (c *Catalog) Close() error {
 	var errs []error
-	if c.manifest != nil {
-		errs = append(errs, c.manifest.close())
+	if m := c.manifest; m != nil {
+		err := m.close()
+		if err == nil && m.dirt && c.conn != nil {
+			err = c.setMeta(manifestSynced, strconv.FormatInt(m.len, 10))
+		}
+		errs = append(errs, err)
 	}
 	errs = append(errs, c.closeFile(), c.lock.Release())
 	return errors.Join(errs...)

@@ -62,10 +62,10 @@ type ManifestHead struct {
 }
 
 // A manifest is open for appending. It may lag behind the catalog, which
-// notes how long it should be: when they disagree it is written anew, so a
-// failed append costs nothing but that.
+// notes how long it should be and how much of that is synced: when they disagree
+// it is written anew, so a failed append costs nothing but that.
 type manifest struct {
-	f    *os.File
+	f    *durable.File
 	len  int64
 	err  error
 	dirt bool
@@ -81,16 +81,58 @@ func (c *Catalog) openManifest() (*manifest, error) {
 		return nil, c.trouble("manifest", err)
 	}
 	want, _ := strconv.ParseInt(s, 10, 64)
-	if fi, err := os.Lstat(name); err != nil || fi.Size() != want || !fi.Mode().IsRegular() {
+	fi, err := os.Lstat(name)
+	whole := err == nil && fi.Mode().IsRegular() && fi.Size() == want
+	if whole {
+		if whole, err = c.lasting(name, want); err != nil {
+			return nil, err
+		}
+	}
+	if !whole {
 		if want, err = c.writeManifest(name); err != nil {
 			return nil, err
 		}
 	}
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+	f, err := durable.Append(name)
 	if err != nil {
 		return nil, err
 	}
 	return &manifest{f: f, len: want}, nil
+}
+
+// manifestSynced is the key of how much of the manifest is safe. Catalogs that
+// are older than it do without.
+const manifestSynced = "manifest synced"
+
+// lasting reports whether the lines of the manifest that were not synced can be
+// read. A power cut may leave its length and zeroes for its bytes.
+func (c *Catalog) lasting(name string, size int64) (bool, error) {
+	s, err := c.meta(manifestSynced)
+	if err != nil {
+		return false, c.trouble("manifest", err)
+	}
+	synced, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || synced == size {
+		return s == "" || err == nil, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	r := bufio.NewReaderSize(io.NewSectionReader(f, synced, size-synced), 64<<10)
+	for {
+		text, err := r.ReadBytes('\n')
+		if err == io.EOF {
+			return len(text) == 0, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		if _, err := parseLine(text); err != nil {
+			return false, nil
+		}
+	}
 }
 
 // announce notes, within a transaction, how long the manifest will be.
@@ -220,7 +262,12 @@ func (c *Catalog) writeManifest(name string) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("manifest: %w", err)
 	}
-	return n, c.trouble("manifest", c.setMeta("manifest", strconv.FormatInt(n, 10)))
+	return n, c.trouble("manifest", c.transact(func() error {
+		if err := c.setMeta("manifest", strconv.FormatInt(n, 10)); err != nil {
+			return err
+		}
+		return c.setMeta(manifestSynced, strconv.FormatInt(n, 10))
+	}))
 }
 
 type counter struct {
