@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,6 +33,7 @@ type archive struct {
 	t       *testing.T
 	dir     string
 	format  string
+	layout  string // of Maildir; empty: nested
 	account string
 	options Options
 	spool   int64
@@ -53,7 +55,19 @@ func (a *archive) openSink(ctx context.Context) (sink.Sink, error) {
 	var r sink.Registry
 	r.Register(mbox.Scheme())
 	r.Register(maildir.Scheme())
-	return r.Open(ctx, a.format+":"+a.dir, location.Env{})
+	layout := ""
+	if a.layout != "" {
+		layout = "?layout=" + url.QueryEscape(a.layout)
+	}
+	return r.Open(ctx, a.format+":"+a.dir+layout, location.Env{})
+}
+
+// state is the name of the catalog's directory.
+func (a *archive) state() string {
+	if a.layout != "" {
+		return "mailhaul.state"
+	}
+	return ".mailhaul"
 }
 
 func (a *archive) sink() sink.Sink {
@@ -65,7 +79,7 @@ func (a *archive) sink() sink.Sink {
 }
 
 func (a *archive) catalog() *catalog.Catalog {
-	c, err := catalog.Open(a.t.Context(), catalog.Home{Dir: a.dir, State: ".mailhaul", Format: a.format}, true, "test")
+	c, err := catalog.Open(a.t.Context(), catalog.Home{Dir: a.dir, State: a.state(), Format: a.format, Layout: a.layout}, true, "test")
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -81,7 +95,7 @@ func (a *archive) run(ctx context.Context, src source.Source) (Report, error) {
 	s, c := a.sink(), a.catalog()
 	defer s.Close()
 	p := &Pipeline{Source: src, Sink: s, Catalog: c, Account: a.account, Options: a.options,
-		Spool: spool.New(filepath.Join(a.dir, ".mailhaul"), a.spool),
+		Spool: spool.New(filepath.Join(a.dir, a.state()), a.spool),
 		Observe: func(e Event) {
 			a.mu.Lock()
 			a.events = append(a.events, e)

@@ -166,3 +166,10 @@ const (
 	fileMode fs.FileMode = 0o600
 	dirMode  fs.FileMode = 0o700
 )
+
+// Steps is how many there were until now.
+func (d *Disk) Steps() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.points)
+}
