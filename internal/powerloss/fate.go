@@ -1,6 +1,7 @@
 package powerloss
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -54,6 +55,15 @@ func (p Point) Restore(f Fate, seed uint64) error {
 	}
 	if err := w.top.write(p.disk.root, dice, map[*node]string{}); err != nil {
 		return err
+	}
+	for _, pattern := range p.disk.keep {
+		names, err := filepath.Glob(filepath.Join(p.disk.root, pattern))
+		for _, name := range names {
+			err = errors.Join(err, os.Remove(name)) // as it was when the record began
+		}
+		if err != nil {
+			return err
+		}
 	}
 	for name, text := range p.kept {
 		if err := os.MkdirAll(filepath.Dir(name), dirMode); err != nil {
