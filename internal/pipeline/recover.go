@@ -221,17 +221,22 @@ func (r *run) regain(ctx context.Context, lost []catalog.Stored, there *places) 
 // is gone altogether.
 func (r *run) lose(ctx context.Context, path mail.Path, there *places, scan sink.Scanner) error {
 	missing := map[int64]catalog.Stored{}
+	var last catalog.Stored
 	for s, err := range r.Catalog.Messages(ctx, path) {
 		if err != nil {
 			return err
 		}
-		if there == nil || !there.has(s.Place) {
+		if last = s; there == nil || !there.has(s.Place) {
 			missing[s.Message] = s
 		}
 	}
-	if len(missing) > 0 && scan != nil {
-		if err := r.rematch(ctx, missing, scan); err != nil {
-			return err
+	if scan != nil && last.Message != 0 {
+		// In an mbox from which a message was taken, others may lie exactly where
+		// one was before, if they are equally long; not the last one, too.
+		if _, err := r.prove(ctx, last); len(missing) > 0 || err != nil {
+			if missing, err = r.rematch(ctx, path, scan); err != nil {
+				return err
+			}
 		}
 	}
 	if len(missing) == 0 {
@@ -250,9 +255,30 @@ func (r *run) lose(ctx context.Context, path mail.Path, there *places, scan sink
 	return nil
 }
 
-// rematch finds messages that lie elsewhere in the folder, by content: a mail
-// program has rewritten the file, or renamed files.
-func (r *run) rematch(ctx context.Context, missing map[int64]catalog.Stored, scan sink.Scanner) error {
+// rematch looks for all messages of a folder by content: a mail program has
+// rewritten the file, or renamed files. It returns those that are missing.
+func (r *run) rematch(ctx context.Context, path mail.Path, scan sink.Scanner) (map[int64]catalog.Stored, error) {
+	seen := places{seed: maphash.MakeSeed()}
+	for found, err := range scan.Scan(ctx, true) {
+		if err != nil {
+			return nil, err
+		}
+		seen.add(with(found.Place, found.Digest))
+	}
+	seen.sort()
+	missing := map[int64]catalog.Stored{}
+	held := places{seed: seen.seed} // by messages that lie where they were
+	for s, err := range r.Catalog.Messages(ctx, path) {
+		if err != nil {
+			return nil, err
+		}
+		if at := with(s.Place, s.Digest); seen.has(at) {
+			held.add(at)
+		} else {
+			missing[s.Message] = s
+		}
+	}
+	held.sort()
 	by := map[mail.Digest][]int64{}
 	for id, s := range missing {
 		by[s.Digest] = append(by[s.Digest], id)
@@ -260,10 +286,10 @@ func (r *run) rematch(ctx context.Context, missing map[int64]catalog.Stored, sca
 	moved := map[int64]sink.Place{}
 	for found, err := range scan.Scan(ctx, true) {
 		if err != nil {
-			return err
+			return nil, err
 		}
 		ids := by[found.Digest]
-		if len(ids) == 0 {
+		if len(ids) == 0 || held.has(with(found.Place, found.Digest)) {
 			continue
 		}
 		moved[ids[0]] = found.Place
@@ -271,10 +297,13 @@ func (r *run) rematch(ctx context.Context, missing map[int64]catalog.Stored, sca
 		delete(missing, ids[0])
 	}
 	if len(moved) == 0 {
-		return nil
+		return missing, nil
 	}
-	return r.Catalog.Move(ctx, moved)
+	return missing, r.Catalog.Move(ctx, moved)
 }
+
+// with is a place with what lies there.
+func with(at sink.Place, d mail.Digest) sink.Place { return at + sink.Place(d[:]) }
 
 // places is a set of places, eight bytes each. Two places of one hash (one in
 // ten thousand million folders of a million messages) would hide a missing
