@@ -97,6 +97,7 @@ var reported = []column{
 	{"FILTERED", func(c *pipeline.Counts) int64 { return c.Filtered }, false, false},
 	{"FAILED", func(c *pipeline.Counts) int64 { return c.Failed }, false, false},
 	{"IN DOUBT", func(c *pipeline.Counts) int64 { return c.Doubt }, false, false},
+	{"ACCEPTED", func(c *pipeline.Counts) int64 { return c.Accepted }, false, false},
 	{"NOT REACHED", func(c *pipeline.Counts) int64 { return c.Unreached }, false, false},
 	{"DELETED", func(c *pipeline.Counts) int64 { return c.Removed }, false, false},
 	{"REFLAGGED", func(c *pipeline.Counts) int64 { return c.Flagged }, false, false},

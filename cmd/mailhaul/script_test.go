@@ -350,7 +350,7 @@ func addsUp(ts *testscript.TestScript, report map[string]any) {
 	check := func(name string, v any) map[string]any {
 		c := v.(map[string]any)
 		settled := 0.0
-		for _, k := range []string{"known", "stored", "duplicate", "vanished", "filtered", "failed", "in_doubt", "unreached"} {
+		for _, k := range []string{"known", "stored", "duplicate", "vanished", "filtered", "failed", "in_doubt", "accepted", "unreached"} {
 			settled += c[k].(float64)
 		}
 		if listed := c["listed"].(float64); listed != settled {
@@ -389,7 +389,8 @@ var fields = map[string][2]string{
 	"removed":   {"folder id count", ""},
 	"checked":   {"folder count", "bytes"},
 	"report":    {"exit report", "error"},
-	"verified":  {"exit messages bytes foreign", "problems"},
+	"verified":  {"exit messages bytes foreign", "problems quick regained marked raw against sample error"},
+	"status":    {"exit archive format messages bytes folders accounts runs failed in_doubt accepted lost", "layout"},
 	"repaired":  {"exit messages bytes locations adopted lost set_aside manifest", "passed files missing"},
 	"sound":     {"exit", ""},
 	"differs":   {"what", "from_folder to_folder from_id to_id message_id detail"},
@@ -408,7 +409,7 @@ func events(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("line %d: unknown event %q", i+1, kind)
 		}
 		seen[kind] = true
-		if end := kind == "report" || kind == "verified" || kind == "repaired" || kind == "sound" || kind == "compared"; end != (i == len(lines)-1) {
+		if end := kind == "report" || kind == "verified" || kind == "repaired" || kind == "sound" || kind == "compared" || kind == "status"; end != (i == len(lines)-1) {
 			ts.Fatalf("line %d of %d is a %s", i+1, len(lines), kind)
 		}
 		must := strings.Fields(known[0])

@@ -111,6 +111,8 @@ CREATE TABLE run(id INTEGER PRIMARY KEY, started INTEGER NOT NULL, ended INTEGER
 	`ALTER TABLE failure ADD COLUMN doubt INTEGER NOT NULL DEFAULT 0;
 	ALTER TABLE failure ADD COLUMN digest BLOB NOT NULL DEFAULT x'';
 	ALTER TABLE failure ADD COLUMN note TEXT NOT NULL DEFAULT ''`,
+	// When the user has said that a failure is to be left as it is; 0: never.
+	`ALTER TABLE failure ADD COLUMN accepted INTEGER NOT NULL DEFAULT 0`,
 }
 
 // Exists reports whether there is a catalog at home.

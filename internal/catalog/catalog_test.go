@@ -406,8 +406,8 @@ func TestOpenRefuses(t *testing.T) {
 		b := box(t, c, "INBOX", "7")
 		store(t, c, b, 1)
 		c.Fail(t.Context(), b, entry(2), "no")
-		// What version 3 has added.
-		for _, column := range []string{"doubt", "digest", "note"} {
+		// What versions 3 and 4 have added.
+		for _, column := range []string{"doubt", "digest", "note", "accepted"} {
 			if err := c.exec("ALTER TABLE failure DROP COLUMN " + column); err != nil {
 				t.Fatal(err)
 			}

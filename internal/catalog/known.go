@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"time"
 
 	"mailhaul/internal/mail"
 	"mailhaul/sink"
@@ -298,85 +297,4 @@ func (c *Catalog) Reflag(ctx context.Context, b *Box, changes []Change) error {
 	}
 	c.manifest.append(lines)
 	return nil
-}
-
-// ---- failures
-
-// A Failure is a message that could not be brought over, or of which nobody
-// knows whether it was.
-type Failure struct {
-	Entry  source.Entry
-	Reason string
-	Doubt  bool        // it may have arrived
-	Digest mail.Digest // where the message has been seen
-	Note   string      // what the sink wants to know at the next try
-	Tries  int
-	First  time.Time
-}
-
-// Fail notes a failure. It stays, and holds the run's exit code, until the
-// message is stored or has vanished. A message in doubt stays that.
-func (c *Catalog) Fail(ctx context.Context, b *Box, e source.Entry, reason string) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.trouble("failure", c.fail(b.epoch, &Failure{Entry: e, Reason: reason}))
-}
-
-// fail files f. A doubt stays until the message is stored: that it was refused
-// later says nothing about the first time. Digest and note stay where the later
-// failure has none.
-func (c *Catalog) fail(epoch int64, f *Failure) error {
-	now := time.Now().Unix()
-	digest := []byte{}
-	if f.Digest != (mail.Digest{}) {
-		digest = f.Digest[:]
-	}
-	return c.do(`INSERT INTO failure(epoch, id, entry, reason, tries, first, last, doubt, digest, note) VALUES(?,?,?,?,1,?,?,?,?,?)
-		ON CONFLICT(epoch, id) DO UPDATE SET entry=excluded.entry, reason=excluded.reason, tries=tries+1, last=excluded.last,
-		doubt=max(doubt, excluded.doubt), digest=iif(excluded.digest=x'', digest, excluded.digest),
-		note=iif(excluded.note='', note, excluded.note)`,
-		epoch, string(f.Entry.ID), encode(f.Entry), f.Reason, now, now, f.Doubt, digest, f.Note)
-}
-
-// Failures lists what failed before in the current epoch of b.
-func (c *Catalog) Failures(ctx context.Context, b *Box) (all []Failure, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	err = c.each("SELECT entry, reason, tries, first, doubt, digest, note FROM failure WHERE epoch=? ORDER BY id", []any{b.epoch}, func(r *sql.Rows) error {
-		var f Failure
-		var entry, digest []byte
-		var first int64
-		if err := r.Scan(&entry, &f.Reason, &f.Tries, &first, &f.Doubt, &digest, &f.Note); err != nil {
-			return err
-		}
-		f.First = time.Unix(first, 0)
-		copy(f.Digest[:], digest)
-		all = append(all, f)
-		return decode(entry, &all[len(all)-1].Entry)
-	})
-	return all, c.trouble("failures", err)
-}
-
-// Doubts are the contents that may have arrived, whatever account and epoch
-// they are of: none of them is to be written again by itself.
-func (c *Catalog) Doubts(ctx context.Context) (map[mail.Digest]bool, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	all := map[mail.Digest]bool{}
-	err := c.each("SELECT digest FROM failure WHERE doubt AND digest<>x''", nil, func(r *sql.Rows) error {
-		var b []byte
-		err := r.Scan(&b)
-		var d mail.Digest
-		copy(d[:], b)
-		all[d] = true
-		return err
-	})
-	return all, c.trouble("doubts", err)
-}
-
-// Settle drops the failure row of a message that has vanished.
-func (c *Catalog) Settle(ctx context.Context, b *Box, id source.ID) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.trouble("failure", c.do("DELETE FROM failure WHERE epoch=? AND id=?", b.epoch, string(id)))
 }

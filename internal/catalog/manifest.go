@@ -26,8 +26,8 @@ const manifestName = "mailhaul.manifest"
 // A Line is one line of the manifest, a JSON object: what the mail itself does
 // not tell. A later line about the same location (account, path, epoch, id)
 // replaces the flags and labels of an earlier one, or all of it when it has a
-// place; one with "removed" or "gone" and no place changes nothing else. The
-// epoch of a folder's last line is its current one. Strings that are not UTF-8
+// place; one with "removed" or "gone" and no place changes nothing else, and one
+// with "accepted" is about a message that was not stored. The epoch of a folder's last line is its current one. Strings that are not UTF-8
 // are percent-escaped and say so ("x").
 type Line struct {
 	Account string   `json:"account"`
@@ -51,7 +51,13 @@ type Line struct {
 	Place   string   `json:"place,omitempty"`
 	Removed string   `json:"removed,omitempty"` // when it was removed from the server, RFC 3339
 	Gone    bool     `json:"gone,omitempty"`    // a later listing lacked it
+
+	Accepted string `json:"accepted,omitempty"` // when the user has said not to fetch it any more, RFC 3339; notAccepted: that it is to be fetched again
+	Reason   string `json:"reason,omitempty"`   // why it could not be had
 }
+
+// notAccepted takes an acceptance back.
+const notAccepted = "no"
 
 // A ManifestHead is the first line.
 type ManifestHead struct {
@@ -206,6 +212,24 @@ func goneLine(b *Box, id source.ID) Line {
 	return l
 }
 
+// acceptedLine says that a failure is accepted, or not any more.
+func acceptedLine(o *Unstored) Line {
+	l := lineFor(&o.box, string(o.Entry.ID))
+	l.Size = o.Entry.Size
+	if !o.Entry.Date.IsZero() {
+		l.Date = o.Entry.Date.UTC().Format(time.RFC3339)
+	}
+	l.Role = o.box.Role
+	if o.box.Sink != o.box.Path {
+		l.To = string(o.box.Sink)
+	}
+	l.Accepted, l.Reason = notAccepted, o.Reason
+	if !o.Accepted.IsZero() {
+		l.Accepted = o.Accepted.UTC().Format(time.RFC3339)
+	}
+	return l
+}
+
 func lineFor(b *Box, id string) Line {
 	l := Line{Account: b.Account, Path: string(b.Path), Epoch: b.Epoch, ID: id}
 	if b.Raw != string(b.Path) {
@@ -290,7 +314,7 @@ func (c *Catalog) writeLines(w io.Writer) error {
 		return err
 	}
 	var line []byte
-	return c.each(`SELECT a.name, f.path, f.raw, f.role, f.sink, e.name, l.num, l.id, l.size, l.date, l.ends, l.flags, l.labels, l.global,
+	err = c.each(`SELECT a.name, f.path, f.raw, f.role, f.sink, e.name, l.num, l.id, l.size, l.date, l.ends, l.flags, l.labels, l.global,
 			m.digest, m.text, m.lines, m.folder, m.place, l.removed, l.gone
 		FROM location l JOIN message m ON m.id=l.message JOIN epoch e ON e.id=l.epoch JOIN folder f ON f.id=e.folder
 		JOIN account a ON a.id=f.account WHERE m.lost=0 ORDER BY l.epoch, l.num, l.id`, nil, func(rows *sql.Rows) error {
@@ -322,6 +346,14 @@ func (c *Catalog) writeLines(w io.Writer) error {
 		_, err = w.Write(line)
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	accepted, err := c.unstored("AND x.accepted")
+	for i := 0; i < len(accepted) && err == nil; i++ {
+		_, err = w.Write(appendLine(line[:0], acceptedLine(&accepted[i])))
+	}
+	return err
 }
 
 // ReadManifest yields the lines of the manifest in dir. A torn last line is

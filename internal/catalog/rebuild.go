@@ -182,7 +182,14 @@ func (r *Rebuild) Add(l Line) (ok bool, err error) {
 		num, id := key(source.ID(l.ID))
 		switch {
 		case l.Place != "":
-			ok, err = r.locate(l, epoch, num, id)
+			if ok, err = r.locate(l, epoch, num, id); err == nil && ok {
+				err = r.c.do("DELETE FROM failure WHERE epoch=? AND id=?", epoch, l.ID)
+			}
+		case l.Accepted == notAccepted:
+			ok = true
+			err = r.c.do("DELETE FROM failure WHERE epoch=? AND id=?", epoch, l.ID)
+		case l.Accepted != "":
+			ok, err = r.accept(l, epoch)
 		case l.Removed != "":
 			ok = true
 			err = r.c.do("UPDATE location SET gone=1, removed=? WHERE epoch=? AND num=? AND id=?", instant(l.Removed), epoch, num, id)
@@ -280,6 +287,23 @@ func (r *Rebuild) locate(l Line, epoch, num int64, id string) (ok bool, err erro
 		flags=excluded.flags, labels=excluded.labels, global=excluded.global, gone=excluded.gone, removed=excluded.removed`,
 		epoch, num, id, message, l.Size, unix(date), ends.String(), mail.NewFlags(l.Flags...).Key(), Labels(l.Labels), l.Global, r.c.run,
 		l.Gone || removed > 0, removed)
+}
+
+// accept takes in that a message which was not stored is to be left as it is.
+func (r *Rebuild) accept(l Line, epoch int64) (ok bool, err error) {
+	at := instant(l.Accepted)
+	if at == 0 {
+		return false, nil
+	}
+	e := source.Entry{ID: source.ID(l.ID), Size: l.Size}
+	if l.Date != "" {
+		if e.Date, err = time.Parse(time.RFC3339, l.Date); err != nil {
+			return false, nil
+		}
+	}
+	return true, r.c.do(`INSERT INTO failure(epoch, id, entry, reason, tries, first, last, accepted) VALUES(?,?,?,?,1,?,?,?)
+		ON CONFLICT(epoch, id) DO UPDATE SET entry=excluded.entry, reason=excluded.reason, accepted=excluded.accepted`,
+		epoch, l.ID, encode(e), l.Reason, at, at, at)
 }
 
 // instant is a time of the manifest in seconds; 0 where there is none.

@@ -61,12 +61,15 @@ func (f *folder) ahead(ctx context.Context) (n int64, err error) {
 	}
 	defer box.Close()
 	var d doubtful
+	var a accepted
 	fails, err := f.Catalog.Failures(ctx, f.box)
 	if err != nil {
 		return 0, err
 	}
 	for _, x := range fails {
-		if x.Doubt && !f.Options.Resend {
+		if !x.Accepted.IsZero() {
+			a.is(&x)
+		} else if x.Doubt && !f.Options.Resend {
 			d.is(&x)
 		}
 	}
@@ -81,7 +84,7 @@ func (f *folder) ahead(ctx context.Context) (n int64, err error) {
 			}
 		}
 		for i, e := range piece {
-			if !known[i].Is && !(same && d.listed(e)) && (f.Options.MaxSize == 0 || e.Size <= f.Options.MaxSize) {
+			if !known[i].Is && !(same && (a.listed(e) || d.listed(e))) && (f.Options.MaxSize == 0 || e.Size <= f.Options.MaxSize) {
 				n++
 			}
 		}

@@ -43,7 +43,7 @@ const (
 // ends the run; what concerns the folder alone is in the report.
 func (f *folder) bring(ctx context.Context) error {
 	if f.unchanged(ctx) {
-		f.Listed, f.Known = f.Messages, f.Messages
+		f.Listed, f.Known = f.Messages, f.Messages-f.Accepted
 		f.observe(Event{Kind: Folded, Folder: f.Path, Count: f.Listed})
 		return nil
 	}
@@ -76,7 +76,16 @@ func (f *folder) unchanged(ctx context.Context) bool {
 		return false
 	}
 	fails, err := f.Catalog.Failures(ctx, f.box)
-	return err == nil && len(fails) == 0
+	if err != nil || int64(len(fails)) > f.Messages {
+		return false
+	}
+	for i := range fails {
+		if fails[i].Accepted.IsZero() {
+			return false
+		}
+	}
+	f.Accepted = int64(len(fails))
+	return true
 }
 
 // unreached accounts for what was not come to.
@@ -103,7 +112,8 @@ func (f *folder) restart() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p := &f.pages
-	f.Listed, f.Known, f.Vanished, f.Filtered, f.Flagged, f.Counts.Failed, f.Doubt = p.Listed, p.Known, p.Vanished, p.Filtered, p.Flagged, p.Failed, p.Doubt
+	f.Listed, f.Known, f.Vanished, f.Filtered, f.Flagged, f.Counts.Failed, f.Doubt, f.Accepted =
+		p.Listed, p.Known, p.Vanished, p.Filtered, p.Flagged, p.Failed, p.Doubt, p.Accepted
 	f.report.Failed = f.first(f.report.Failed, f.failures)
 	f.report.InDoubt = f.first(f.report.InDoubt, f.unsure)
 }
@@ -213,6 +223,9 @@ type try struct {
 	seen    map[source.ID]struct{}     // fetched before the listing was complete
 	failing map[source.ID]source.Entry // failed in earlier runs and not listed yet
 	doubt   doubtful
+	accept  accepted
+	rows    map[source.ID]struct{} // failed in earlier runs, and not in doubt
+	sighted map[source.ID]struct{} // of these and the accepted: listed
 	gone    []source.ID            // known, not listed any more
 	last    source.ID              // the last one listed
 	texts   map[source.ID]struct{} // listed IDs that are no numbers
@@ -276,7 +289,7 @@ func (t *try) read(ctx context.Context) error {
 			t.listed++
 		}
 		t.failing = nil
-		t.listed += t.doubt.unlisted()
+		t.listed += t.doubt.unlisted() + t.accept.unlisted(t.sighted)
 		// What was left out must be what is known. If the numbers say
 		// otherwise, something has gone from the server, or was never stored.
 		if out := l.Messages - t.listed; out == t.before-t.live-t.fresh && out >= 0 {
@@ -292,6 +305,9 @@ func (t *try) read(ctx context.Context) error {
 			return err
 		}
 		t.gone = append(t.gone, beyond...)
+		if err := t.settle(ctx); err != nil {
+			return err
+		}
 	}
 	t.plan()
 	return t.fetch(ctx)
@@ -311,9 +327,15 @@ func (t *try) begin(ctx context.Context) error {
 		return err
 	}
 	t.failing = map[source.ID]source.Entry{}
+	t.rows, t.sighted = map[source.ID]struct{}{}, map[source.ID]struct{}{}
 	for _, x := range fails {
 		t.doubt.notes(&x)
-		if x.Doubt && (!t.Options.Resend || t.doubted(x.Digest)) {
+		if !x.Doubt {
+			t.rows[x.Entry.ID] = struct{}{}
+		}
+		if !x.Accepted.IsZero() {
+			t.accept.is(&x)
+		} else if x.Doubt && (!t.Options.Resend || t.doubted(x.Digest)) {
 			t.doubt.is(&x)
 		} else {
 			t.failing[x.Entry.ID] = x.Entry
@@ -331,6 +353,7 @@ func (t *try) rewind(ctx context.Context) error {
 	if err := t.Catalog.Rewind(ctx, t.box); err != nil {
 		return err
 	}
+	t.accept, t.rows = accepted{}, nil // numbers of before
 	t.forget()
 	return nil
 }
@@ -343,7 +366,7 @@ func (t *try) listAll(ctx context.Context) error {
 }
 
 func (t *try) forget() {
-	t.listed, t.known, t.live, t.fresh, t.filtered, t.gone, t.last, t.doubt.found = 0, 0, 0, 0, 0, nil, "", nil
+	t.listed, t.known, t.live, t.fresh, t.filtered, t.gone, t.last, t.doubt.found, t.accept.found = 0, 0, 0, 0, 0, nil, "", nil, 0
 	clear(t.texts)
 	t.mu.Lock()
 	t.Flagged = 0
@@ -355,6 +378,7 @@ func (t *try) account() {
 	t.mu.Lock()
 	t.Known += t.known
 	t.Filtered += t.filtered
+	t.Accepted += t.accept.found
 	t.mu.Unlock()
 	for _, x := range t.doubt.found {
 		t.uncertain(x.Entry.ID, errors.New(x.Reason))
@@ -401,6 +425,7 @@ func (t *try) compare(ctx context.Context, piece []source.Entry) error {
 	for i, k := range known {
 		e := piece[i]
 		delete(t.failing, e.ID)
+		t.sight(e.ID)
 		if !catalog.IsNumber(e.ID) {
 			t.texts[e.ID] = struct{}{}
 		}
@@ -418,6 +443,7 @@ func (t *try) compare(ctx context.Context, piece []source.Entry) error {
 			if k.Gone || !k.Flags.Equal(e.Flags) || k.Labels != catalog.Labels(e.Labels) {
 				flags = append(flags, change{f: t.folder, at: k.At, ch: catalog.Change{ID: e.ID, Flags: e.Flags, Labels: e.Labels}})
 			}
+		case t.accept.listed(e):
 		case t.doubt.listed(e):
 		case t.Options.MaxSize > 0 && e.Size > t.Options.MaxSize:
 			t.filtered++
@@ -434,6 +460,16 @@ func (t *try) compare(ctx context.Context, piece []source.Entry) error {
 	t.Flagged += int64(len(flags))
 	t.mu.Unlock()
 	return t.w.put(order{flags: flags})
+}
+
+// sight notes that a message which failed before is there.
+func (t *try) sight(id source.ID) {
+	if _, ok := t.rows[id]; !ok {
+		if _, ok := t.accept.left[id]; !ok {
+			return
+		}
+	}
+	t.sighted[id] = struct{}{}
 }
 
 // unknown decides how an entry comes over: from the archive where the server

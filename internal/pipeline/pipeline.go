@@ -143,7 +143,14 @@ func (p *Pipeline) Run(ctx context.Context) (Report, error) {
 		err = errors.Join(err, p.Catalog.Distrust(context.WithoutCancel(ctx), p.Account))
 	}
 	r.total()
-	if data, jerr := json.Marshal(r.report); jerr == nil {
+	filed := Filed{Report: r.report, Account: p.Account}
+	switch {
+	case errors.Is(err, context.Canceled):
+		filed.Error = Interrupted
+	case err != nil:
+		filed.Error = mail.Clean(err.Error())
+	}
+	if data, jerr := json.Marshal(filed); jerr == nil {
 		err = errors.Join(err, p.Catalog.EndRun(context.WithoutCancel(ctx), p.Options.Now(), data))
 	}
 	return r.report, err

@@ -39,7 +39,7 @@ const (
 )
 
 // A Report sums up a run. For each folder and in all:
-// Listed = Known + Stored + Duplicate + Vanished + Filtered + Failed + Doubt + Unreached.
+// Listed = Known + Stored + Duplicate + Vanished + Filtered + Failed + Doubt + Accepted + Unreached.
 type Report struct {
 	Folders map[mail.Path]*Counts `json:"folders"`
 	Total   Counts                `json:"total"`
@@ -49,6 +49,16 @@ type Report struct {
 	Lost    []Gone                `json:"lost,omitempty"`     // still missing at its end
 	Notes   []string              `json:"notes,omitempty"`
 }
+
+// A Filed report is what the catalog keeps of a run, as JSON.
+type Filed struct {
+	Report
+	Account string `json:"account"`         // that mail was brought from
+	Error   string `json:"error,omitempty"` // what ended the run early
+}
+
+// Interrupted is the Error of a run that its user has ended.
+const Interrupted = "interrupted"
 
 // Counts are messages, but for the last ones.
 type Counts struct {
@@ -60,6 +70,7 @@ type Counts struct {
 	Filtered  int64 `json:"filtered"`
 	Failed    int64 `json:"failed"`
 	Doubt     int64 `json:"in_doubt"`
+	Accepted  int64 `json:"accepted"` // failed or in doubt earlier, and left as they are by the user's word
 	Unreached int64 `json:"unreached"`
 
 	Flagged int64 `json:"flagged"`      // known ones whose flags or labels changed
@@ -73,7 +84,7 @@ type Counts struct {
 
 // Settled is the sum that must equal Listed.
 func (c *Counts) Settled() int64 {
-	return c.Known + c.Stored + c.Duplicate + c.Vanished + c.Filtered + c.Failed + c.Doubt + c.Unreached
+	return c.Known + c.Stored + c.Duplicate + c.Vanished + c.Filtered + c.Failed + c.Doubt + c.Accepted + c.Unreached
 }
 
 // committed is how many came into the archive.
@@ -88,6 +99,7 @@ func (c *Counts) add(d *Counts) {
 	c.Filtered += d.Filtered
 	c.Failed += d.Failed
 	c.Doubt += d.Doubt
+	c.Accepted += d.Accepted
 	c.Unreached += d.Unreached
 	c.Flagged += d.Flagged
 	c.Removed += d.Removed
