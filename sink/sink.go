@@ -185,7 +185,9 @@ type Linker interface {
 	Link(ctx context.Context, m *Message, from mail.Path, at Place) error
 }
 
-// A Reader is a Folder that can give a stored message back, in text form.
+// A Reader is a Folder that can give a stored message back, in text form. In a
+// Local sink Read may be called from several goroutines, and while a Scan is
+// under way.
 type Reader interface {
 	Read(ctx context.Context, at Place) (io.ReadCloser, error)
 }
@@ -204,6 +206,21 @@ type Remover interface {
 // is read and its digest taken; otherwise places and sizes only.
 type Scanner interface {
 	Scan(ctx context.Context, full bool) iter.Seq2[Found, error]
+}
+
+// A Looker is a Folder that can tell, without reading it, whether a message with
+// a text form of that size may lie at a place. Where none does the error is
+// fs.ErrNotExist; any other says what is wrong with it.
+type Looker interface {
+	Look(ctx context.Context, at Place, text int64) error
+}
+
+// A Clearer is a Folder in which a message that is not as it was stored is in
+// the way of a good copy. Clear moves it out of the folder and tells where to,
+// on the disk; nothing is deleted. A message that is not there is
+// fs.ErrNotExist.
+type Clearer interface {
+	Clear(ctx context.Context, at Place) (to string, err error)
 }
 
 // A Found is one stored message. Other is the folded digest where it differs,

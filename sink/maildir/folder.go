@@ -44,6 +44,8 @@ var (
 	_ sink.Linker   = (*folder)(nil)
 	_ sink.Remover  = (*folder)(nil)
 	_ sink.Salvager = (*folder)(nil)
+	_ sink.Looker   = (*folder)(nil)
+	_ sink.Clearer  = (*folder)(nil)
 )
 
 // A pending message is in tmp.
@@ -169,7 +171,8 @@ func (f *folder) Put(ctx context.Context, m *sink.Message) error {
 }
 
 // there reports whether the message was put before, under whatever flags, and
-// notes the result if so. A file of its name and another size is none of ours.
+// notes the result if so. A file of its name with another content is damaged:
+// it is set aside, or it would pass for the message.
 func (f *folder) there(m *sink.Message) (bool, error) {
 	if known, err := f.store.known(m.Name); err != nil || !known {
 		return false, err
@@ -181,13 +184,28 @@ func (f *folder) there(m *sink.Message) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	size, _ := sizes(m.Text, m.Lines, m.Ends.Open)
-	if fi.Size() != size {
-		f.refuse(fmt.Errorf("%s: is there with %d bytes instead of %d", f.store.dir.Path(file), fi.Size(), size))
-	} else {
-		f.results = append(f.results, sink.Result{Place: sink.Place(m.Name)})
+	if !fi.Mode().IsRegular() {
+		f.refuse(fmt.Errorf("%s: something that is no file is in the way", f.store.dir.Path(file)))
+		return true, nil
 	}
-	return true, nil
+	if f.holds(m) {
+		f.results = append(f.results, sink.Result{Place: sink.Place(m.Name)})
+		return true, nil
+	}
+	_, err = f.setAside(file)
+	return false, err
+}
+
+// holds reports whether the file of a message can be read and is what it should
+// be.
+func (f *folder) holds(m *sink.Message) bool {
+	body, _, err := f.store.open(m.Name)
+	if err != nil {
+		return false
+	}
+	defer body.Close()
+	found, err := newDigester().text(body)
+	return err == nil && found.sum == m.Digest
 }
 
 // refuse notes that one message was not stored.

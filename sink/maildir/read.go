@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"hash"
 	"io"
 	"io/fs"
@@ -24,6 +25,22 @@ func (f *folder) Read(ctx context.Context, at sink.Place) (io.ReadCloser, error)
 		return nil, durable.Fail("read", mail.ScopeMessage, err)
 	}
 	return &text{f: body}, ctx.Err()
+}
+
+// Look implements sink.Looker. The file of a message whose last line came
+// without an end is a byte shorter than its text form.
+func (f *folder) Look(ctx context.Context, at sink.Place, text int64) error {
+	_, fi, err := f.store.find(string(at))
+	if err == nil && !fi.Mode().IsRegular() {
+		err = fmt.Errorf("%s: %w", f.store.dir.Path(string(at)), errNoMail)
+	}
+	if err == nil && fi.Size() != text && fi.Size() != text-1 {
+		err = fmt.Errorf("its file has %d bytes, stored were %d", fi.Size(), text)
+	}
+	if err != nil {
+		return durable.Fail("look", mail.ScopeMessage, err)
+	}
+	return ctx.Err()
 }
 
 // A text reads a file as a text form: a last line without an end gets one.

@@ -69,7 +69,7 @@ func (f *folder) recover(read *digester, w sink.Want) (sink.Place, error) {
 			return sink.Place(w.Name), nil
 		}
 	}
-	if err := f.setAside(file); err != nil {
+	if _, err := f.setAside(file); err != nil {
 		return "", err
 	}
 	f.aside += fi.Size()
@@ -79,13 +79,25 @@ func (f *folder) recover(read *digester, w sink.Want) (sink.Place, error) {
 // SetAside implements sink.Salvager.
 func (f *folder) SetAside() int64 { return f.aside }
 
+// Clear implements sink.Clearer.
+func (f *folder) Clear(ctx context.Context, at sink.Place) (to string, err error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	file, _, err := f.store.find(string(at))
+	if err == nil {
+		to, err = f.setAside(file)
+	}
+	return to, durable.Fail("set aside", mail.ScopeMessage, err)
+}
+
 // setAside moves a file out of the folder, but not out of the archive.
-func (f *folder) setAside(file string) error {
+func (f *folder) setAside(file string) (where string, err error) {
 	_, state := f.sink.Home()
 	torn := path.Join(state, "torn")
 	root := f.sink.root
 	if err := root.Mkdir(torn); err != nil {
-		return err
+		return "", err
 	}
 	to := path.Join(torn, path.Base(file))
 	for n := 2; ; n++ {
@@ -94,19 +106,19 @@ func (f *folder) setAside(file string) error {
 			break
 		}
 		if err != nil {
-			return err
+			return "", err
 		}
 		to = path.Join(torn, path.Base(file)+"-"+strconv.Itoa(n))
 	}
 	if err := root.Rename(path.Join(f.store.name, file), to); err != nil {
-		return err
+		return "", err
 	}
 	if err := root.Sync(torn); err != nil {
-		return err
+		return "", err
 	}
 	f.store.forget()
-	f.sink.opt.Log.Warn("torn file set aside", "file", f.store.dir.Path(file), "in", root.Path(to))
-	return nil
+	f.sink.opt.Log.Warn("damaged file set aside", "file", f.store.dir.Path(file), "in", root.Path(to))
+	return root.Path(to), nil
 }
 
 // sweep removes what is ours in tmp.

@@ -134,11 +134,56 @@ func TestTwice(t *testing.T) {
 	if rs := put(t, f, message("two", "a\n", ""), message("two", "a\n", "")); rs[0] != rs[1] || rs[0].Place != "two" {
 		t.Error(rs)
 	}
-	rs := put(t, f, message("m", "other text\n", ""))
-	if mail.ScopeOf(rs[0].Err, 0) != mail.ScopeMessage {
-		t.Errorf("overwrote: %v", rs)
+}
+
+// TestDamagedIsInTheWay: a file of the name that is none of the message, of
+// whatever size, is kept elsewhere and does not pass for it.
+func TestDamagedIsInTheWay(t *testing.T) {
+	for _, damaged := range []string{"tExt\n", "more text\n", ""} {
+		f, dir := inbox(t, Options{})
+		m := message("m", "text\n", "")
+		put(t, f, m)
+		if err := os.WriteFile(filepath.Join(dir, onDisk("new/m,S=5,W=6")), []byte(damaged), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if rs := put(t, f, m); rs[0].Err != nil || rs[0].Place != "m" {
+			t.Fatal(rs)
+		}
+		wantFiles(t, dir, "new/m,S=5,W=6")
+		if text, err := os.ReadFile(filepath.Join(dir, onDisk("new/m,S=5,W=6"))); err != nil || string(text) != "text\n" {
+			t.Errorf("%q: stored is %q, %v", damaged, text, err)
+		}
+		home, state := f.sink.Home()
+		if text, err := os.ReadFile(filepath.Join(home, state, "torn", onDisk("m,S=5,W=6"))); err != nil || string(text) != damaged {
+			t.Errorf("set aside is %q, %v; want %q", text, err, damaged)
+		}
 	}
-	wantFiles(t, dir, "cur/m,S=5,W=6:2,FS", "new/n,S=2,W=3", "new/two,S=2,W=3")
+}
+
+// TestClear: a damaged message leaves the folder, and its bytes stay.
+func TestClear(t *testing.T) {
+	f, dir := inbox(t, Options{})
+	put(t, f, message("m", "text\n", ""), message("n", "x\n", ""))
+	to, err := f.Clear(t.Context(), "m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(to); err != nil || string(text) != "text\n" {
+		t.Errorf("%s is %q, %v", to, text, err)
+	}
+	wantFiles(t, dir, "new/n,S=2,W=3")
+	if _, err := f.Clear(t.Context(), "m"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("cleared again: %v", err)
+	}
+	if err := f.Look(t.Context(), "n", 2); err != nil {
+		t.Error(err)
+	}
+	if err := f.Look(t.Context(), "n", 4); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of another size: %v", err)
+	}
+	if err := f.Look(t.Context(), "m", 5); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
 }
 
 func move(t *testing.T, dir, from, to string) {

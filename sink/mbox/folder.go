@@ -39,6 +39,7 @@ type folder struct {
 var (
 	_ sink.Folder   = (*folder)(nil)
 	_ sink.Reader   = (*folder)(nil)
+	_ sink.Looker   = (*folder)(nil)
 	_ sink.Scanner  = (*folder)(nil)
 	_ sink.Salvager = (*folder)(nil)
 	_ sink.Local    = (*Sink)(nil)

@@ -18,27 +18,46 @@ import (
 
 // Read implements sink.Reader.
 func (f *folder) Read(ctx context.Context, at sink.Place) (io.ReadCloser, error) {
+	rec, err := f.at(at)
+	if err != nil {
+		return nil, err
+	}
+	return io.NopCloser(rec.Text()), ctx.Err()
+}
+
+// Look implements sink.Looker: there is a separator at the start of the place,
+// an empty line at its end, and room for the text between.
+func (f *folder) Look(ctx context.Context, at sink.Place, text int64) error {
+	rec, err := f.at(at)
+	if err != nil {
+		return err
+	}
+	if rec.Length <= text {
+		return &mail.Error{Op: "look", Scope: mail.ScopeMessage, Err: fmt.Errorf("its place takes %d bytes, stored were %d", rec.Length, text)}
+	}
+	return ctx.Err()
+}
+
+// at finds the record at a place.
+func (f *folder) at(at sink.Place) (rec mboxrd.Record, err error) {
 	r, err := f.reader()
 	if err != nil {
-		return nil, durable.Fail("read", mail.ScopeFolder, err)
+		return rec, durable.Fail("read", mail.ScopeFolder, err)
 	}
 	o, l, _ := strings.Cut(string(at), "+")
 	offset, err := strconv.ParseInt(o, 10, 64)
 	length, err2 := strconv.ParseInt(l, 10, 64)
 	if err != nil || err2 != nil || offset < 0 || length <= 0 {
-		return nil, f.gone(at, errors.New("place is none of ours"))
+		return rec, f.gone(at, errors.New("place is none of ours"))
 	}
-	rec, err := mboxrd.At(r, offset, length)
+	rec, err = mboxrd.At(r, offset, length)
 	if err == nil && !rec.Whole {
 		err = mboxrd.ErrNone
 	}
 	if errors.Is(err, mboxrd.ErrNone) {
-		return nil, f.gone(at, err)
+		return rec, f.gone(at, err)
 	}
-	if err != nil {
-		return nil, durable.Fail("read", mail.ScopeMessage, err)
-	}
-	return io.NopCloser(rec.Text()), ctx.Err()
+	return rec, durable.Fail("read", mail.ScopeMessage, err)
 }
 
 // gone is the error for a place where no message is.
