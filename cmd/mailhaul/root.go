@@ -49,6 +49,8 @@ const usage = `Mailhaul brings mailboxes home: every message, byte for byte.
   mailhaul deliver FROM TO      send what is new from FROM by SMTP or LMTP, --to ADDRESS
   mailhaul compare FROM TO      look whether all mail of FROM is at TO, unchanged
   mailhaul verify ARCHIVE       read every stored message and compare digests
+  mailhaul status ARCHIVE       what an archive is, its last runs, and what is open
+  mailhaul accept ARCHIVE ID    leave a message that cannot be had as it is
   mailhaul repair ARCHIVE       make a lost or damaged catalog anew from the mail
   mailhaul demo                 watch all of it on this machine, no account needed
   mailhaul help TOPIC           a command, or a kind of location:
@@ -133,7 +135,7 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpCommand(a.help(root))
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return unknownFlag(c, err) })
 	root.SetVersionTemplate("mailhaul {{.Version}}\n")
-	root.AddCommand(a.backup(), a.migrate(), a.restore(), a.compare(), a.folders(), a.deliver(), a.verify(), a.repair(), a.demo())
+	root.AddCommand(a.backup(), a.migrate(), a.restore(), a.compare(), a.folders(), a.deliver(), a.verify(), a.status(), a.accept(), a.repair(), a.demo())
 	for _, c := range root.Commands() {
 		c.DisableFlagsInUseLine = true
 	}
