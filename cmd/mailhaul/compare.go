@@ -66,13 +66,8 @@ func (a *app) compare() *cobra.Command {
 			}
 			j.Rules.Into = mail.Path(into)
 			for _, what := range ignore {
-				switch what {
-				case "flags":
-					j.NoFlags = true
-				case "dates":
-					j.NoDates = true
-				default:
-					return location.Wrong("it is flags or dates", "--ignore %s", mail.Clean(what))
+				if err := leaveOut(&j, what); err != nil {
+					return err
 				}
 			}
 			return a.compareBoth(c, j)
@@ -91,6 +86,25 @@ func (a *app) compare() *cobra.Command {
 	return c
 }
 
+// leaveOut takes one word of --ignore in.
+func leaveOut(j *job.Comparison, what string) error {
+	switch what {
+	case "flags":
+		j.NoFlags = true
+	case "dates":
+		j.NoDates = true
+	default:
+		return location.Wrong("it is flags or dates", "--ignore %s", mail.Clean(what))
+	}
+	return nil
+}
+
+// compared tells of messages that were looked at.
+func (s *show) compared(folder mail.Path, messages, _ int64) {
+	s.looked(folder)
+	s.event(pipeline.Event{Time: time.Now(), Kind: checked, Folder: folder, Count: messages})
+}
+
 func (a *app) compareBoth(c *cobra.Command, j job.Comparison) error {
 	a.interrupted = "nothing was changed; the comparison is not complete"
 	a.twoServers = twoServers(j.From, j.To)
@@ -100,10 +114,7 @@ func (a *app) compareBoth(c *cobra.Command, j job.Comparison) error {
 	j.Planned = func(messages int64) {
 		show.event(pipeline.Event{Time: time.Now(), Kind: pipeline.Planned, Count: messages})
 	}
-	j.Progress = func(folder mail.Path, messages, bytes int64) {
-		show.looked(folder)
-		show.event(pipeline.Event{Time: time.Now(), Kind: checked, Folder: folder, Count: messages})
-	}
+	j.Progress = show.compared
 	result, err := a.runner("mailhaul compare", nil).Compare(c.Context(), j)
 	show.end()
 	code := exitDone

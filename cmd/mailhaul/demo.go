@@ -104,7 +104,7 @@ func (a *app) playDemo(c *cobra.Command, dir string) error {
 		}
 		fmt.Fprintf(a.out, "The server was asked for %d message bodies.\n", server.Bodies())
 		a.step("mailhaul verify %s", archive)
-		if err := a.check(c, archive); err != nil {
+		if err := a.check(c, &verification{archive: archive}); err != nil {
 			return err
 		}
 		if a.code != exitDone {
@@ -139,7 +139,7 @@ func (a *app) playPOP3(c *cobra.Command, dir, ca string, config *tls.Config) err
 		return fmt.Errorf("the second run downloaded %d messages", n)
 	}
 	a.step("mailhaul verify %s", archive)
-	if err := a.check(c, archive); err != nil {
+	if err := a.check(c, &verification{archive: archive}); err != nil {
 		return err
 	}
 	if a.code != exitDone {

@@ -18,10 +18,11 @@ type Comparison struct {
 	Folders  []string // patterns for folders of From; none: all
 	Exclude  []string // patterns, stronger than Folders
 	Rules    folderplan.Rules
-	Lines    []folderplan.Line // which folder belongs to which, where that is known; nil: by Rules
-	Full     bool              // read every message on both sides
-	NoFlags  bool              // leave flags out of it
-	NoDates  bool              // leave dates of arrival out of it
+	Lines    []folderplan.Line                           // which folder belongs to which, where that is known; nil: by Rules
+	Where    func(source.Folder) (to mail.Path, ok bool) // likewise, a folder at a time; false: it is not at To
+	Full     bool                                        // read every message on both sides
+	NoFlags  bool                                        // leave flags out of it
+	NoDates  bool                                        // leave dates of arrival out of it
 
 	Planned  func(messages int64) // told once how many there are, as far as that is known
 	Progress func(folder mail.Path, messages, bytes int64)
@@ -49,7 +50,7 @@ func (r *Runner) Compare(ctx context.Context, c Comparison) (result *compare.Res
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
-	if same(fromAt, toAt) && c.Lines == nil && len(c.Rules.Maps) == 0 && c.Rules.Into == "" {
+	if same(fromAt, toAt) && c.Lines == nil && c.Where == nil && len(c.Rules.Maps) == 0 && c.Rules.Into == "" {
 		return nil, location.Wrong("name two places, or say with --map which folder belongs to which", "%s: FROM and TO are the same", fromAt)
 	}
 	fromFolders, err := from.Folders(ctx)
@@ -61,7 +62,13 @@ func (r *Runner) Compare(ctx context.Context, c Comparison) (result *compare.Res
 		return nil, Blame(toAt, err)
 	}
 	lines := c.Lines
-	if lines == nil {
+	if c.Where != nil {
+		lines = nil
+		for _, f := range fromFolders {
+			to, ok := c.Where(f)
+			lines = append(lines, folderplan.Line{From: f, To: to, Exists: ok})
+		}
+	} else if lines == nil {
 		dest := folderplan.Seen(toFolders)
 		dest.Plain = toAt.Host == ""
 		if lines, err = folderplan.Make(fromFolders, dest, c.Rules, nil); err != nil {

@@ -194,7 +194,7 @@ func (o *owner) proven() {
 	}
 	defer s.Close()
 	defer c.Close()
-	r, err := verify.Run(o.t.Context(), s, c, nil)
+	r, err := verify.Run(o.t.Context(), s, c, verify.Options{})
 	if err != nil || len(r.Problems) > 0 {
 		o.t.Errorf("verify: %+v, %v", r, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"mailhaul/internal/catalog"
@@ -119,8 +120,8 @@ func TestVerify(t *testing.T) {
 				s, cat := open(t, format, dir, false)
 				defer cat.Close()
 				defer s.Close()
-				read := int64(0)
-				r, err := Run(t.Context(), s, cat, func(_ mail.Path, n, _ int64) { read += n })
+				var read atomic.Int64
+				r, err := Run(t.Context(), s, cat, Options{Progress: func(_ mail.Path, n, _ int64) { read.Add(n) }})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -136,7 +137,7 @@ func TestVerify(t *testing.T) {
 				if len(r.Problems) > 0 && c.kinds == nil || r.Messages != c.good || c.foreign >= 0 && r.Foreign != c.foreign {
 					t.Errorf("%+v", r)
 				}
-				if read == 0 && c.good > 0 {
+				if read.Load() == 0 && c.good > 0 {
 					t.Error("no progress was told")
 				}
 			})
