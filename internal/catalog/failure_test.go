@@ -66,7 +66,7 @@ func TestAccept(t *testing.T) {
 	if s := said(); s["1"] != at.UTC().Format(time.RFC3339) || s["2"] != "" || s["3"] != "" {
 		t.Errorf("written anew: %v", s)
 	}
-	b = box(t, c, "INBOX", "8") // renumbered
+	box(t, c, "INBOX", "8") // renumbered
 	if all := unstored(); len(all) != 0 {
 		t.Errorf("%+v", all)
 	}
