@@ -63,6 +63,17 @@ func (s savedBox) box() *Box {
 	return &Box{Account: s.Account, Path: mail.Path(s.Path), Raw: s.Raw, Role: s.Role, Sink: mail.Path(s.Sink), Epoch: s.Epoch, folder: s.Folder, epoch: s.ID}
 }
 
+// Fault is nil in the shipped program. Tests set it to let Begin and Commit fail
+// without their effect, or after it as when an answer is lost.
+var Fault func(op string, applied bool) error
+
+func fault(op string, applied bool) error {
+	if Fault == nil {
+		return nil
+	}
+	return Fault(op, applied)
+}
+
 // Begin stores the intention before the first byte is written.
 func (c *Catalog) Begin(ctx context.Context, b *Batch) (id int64, err error) {
 	all := make([]stored, len(b.Records))
@@ -76,7 +87,13 @@ func (c *Catalog) Begin(ctx context.Context, b *Batch) (id int64, err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := fault("begin", false); err != nil {
+		return 0, c.trouble("begin", err)
+	}
 	id, err = c.insert("INSERT INTO batch(folder, mark, records) VALUES(?,?,?)", string(b.Folder), string(b.Mark), records)
+	if err == nil {
+		err = fault("begin", true)
+	}
 	return id, c.trouble("begin", err)
 }
 
@@ -89,6 +106,9 @@ func (c *Catalog) Commit(ctx context.Context, id int64, done []Outcome, folder m
 	defer c.mu.Unlock()
 	messages := make([]int64, len(done))
 	var lines []byte
+	if err := fault("commit", false); err != nil {
+		return nil, c.trouble("commit", err)
+	}
 	err := c.transact(func() error {
 		at, err := c.sinkFolder(folder)
 		if err != nil {
@@ -128,6 +148,9 @@ func (c *Catalog) Commit(ctx context.Context, id int64, done []Outcome, folder m
 		return nil, c.trouble("commit", err)
 	}
 	c.manifest.append(lines)
+	if err := fault("commit", true); err != nil {
+		return nil, c.trouble("commit", err)
+	}
 	return messages, nil
 }
 
