@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,12 +35,12 @@ func TestKilled(t *testing.T) {
 			m.deliver("INBOX", slices.Collect(testmail.Generate(3, 40))...)
 			m.deliver("Archive", slices.Collect(testmail.Generate(4, 20))...)
 			k := &killer{t: t, m: m, from: "imap://ann@" + m.Start(t) + "?tls=none"}
-			for round := range 20 {
+			for round := range 26 {
 				k.round(round, c.to, c.stored)
 			}
-			t.Logf("%d deaths in 20 rounds", k.killed)
-			if k.killed == 0 {
-				t.Error("no run was killed before its end")
+			t.Logf("%d deaths in 26 rounds", k.killed)
+			if k.killed < 40 {
+				t.Error("too few runs were killed before their end")
 			}
 		})
 	}
@@ -88,12 +89,12 @@ func TestKilledMigration(t *testing.T) {
 			m.deliver("INBOX", slices.Collect(testmail.Generate(3, 40))...)
 			m.deliver("Archive", slices.Collect(testmail.Generate(4, 20))...)
 			k := &killer{t: t, m: m, from: "imap://ann@" + m.Start(t) + "?tls=none"}
-			for round := range 20 {
+			for round := range 24 {
 				k.migration(round, capability)
 			}
-			t.Logf("%d deaths in 20 rounds", k.killed)
-			if k.killed == 0 {
-				t.Error("no run was killed before its end")
+			t.Logf("%d deaths in 24 rounds", k.killed)
+			if k.killed < 36 {
+				t.Error("too few runs were killed before their end")
 			}
 		})
 	}
@@ -188,5 +189,39 @@ func (k *killer) run(args ...string) {
 	}
 	if strings.Contains(string(out), canary) {
 		k.t.Fatalf("the password is in the output of %s", args[0])
+	}
+}
+
+// TestKilledHolder has a run hold the archive while another comes, which says
+// whose it is; kill -9 of the holder gives the archive back at once.
+func TestKilledHolder(t *testing.T) {
+	m := newMailbox("ann")
+	m.life()
+	k := &killer{t: t, m: m, from: "imap://ann@" + m.Start(t) + "?tls=none"}
+	dir := filepath.Join(t.TempDir(), "archive")
+	for round := range 3 {
+		asked, stay := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		m.Bend(testmail.WithBody(func(*testmail.Answer) { once.Do(func() { close(asked) }); <-stay }))
+		m.deliver("INBOX", letter(100+round))
+		holder := k.command("backup", "--quiet", k.from, "mbox:"+dir)
+		if err := holder.Start(); err != nil {
+			t.Fatal(err)
+		}
+		<-asked
+		second := k.command("backup", "--quiet", k.from, "mbox:"+dir)
+		out, err := second.CombinedOutput()
+		if err == nil || second.ProcessState.ExitCode() != 5 || !strings.Contains(string(out), fmt.Sprintf("locked by process %d on ", holder.Process.Pid)) {
+			t.Errorf("a second run ended in %v, and said: %s", err, out)
+		}
+		holder.Process.Kill()
+		holder.Wait()
+		close(stay)
+		m.Heal()
+		settle(m)
+		k.run("backup", "--quiet", k.from, "mbox:"+dir)
+		if err := m.equals(dir, "127.0.0.1", nil); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
