@@ -35,15 +35,23 @@ func TestKilled(t *testing.T) {
 			m.deliver("INBOX", slices.Collect(testmail.Generate(3, 40))...)
 			m.deliver("Archive", slices.Collect(testmail.Generate(4, 20))...)
 			k := &killer{t: t, m: m, from: "imap://ann@" + m.Start(t) + "?tls=none"}
-			for round := range 26 {
+			for round := range rounds(26) {
 				k.round(round, c.to, c.stored)
 			}
-			t.Logf("%d deaths in 26 rounds", k.killed)
-			if k.killed < 40 {
+			t.Logf("%d deaths in %d rounds", k.killed, rounds(26))
+			if k.killed < rounds(40) {
 				t.Error("too few runs were killed before their end")
 			}
 		})
 	}
+}
+
+// rounds is how many of n are played: few where short ones are asked for.
+func rounds(n int) int {
+	if testing.Short() {
+		return n / 6
+	}
+	return n
 }
 
 type killer struct {
@@ -89,11 +97,11 @@ func TestKilledMigration(t *testing.T) {
 			m.deliver("INBOX", slices.Collect(testmail.Generate(3, 40))...)
 			m.deliver("Archive", slices.Collect(testmail.Generate(4, 20))...)
 			k := &killer{t: t, m: m, from: "imap://ann@" + m.Start(t) + "?tls=none"}
-			for round := range 24 {
+			for round := range rounds(24) {
 				k.migration(round, capability)
 			}
-			t.Logf("%d deaths in 24 rounds", k.killed)
-			if k.killed < 36 {
+			t.Logf("%d deaths in %d rounds", k.killed, rounds(24))
+			if k.killed < rounds(36) {
 				t.Error("too few runs were killed before their end")
 			}
 		})
