@@ -167,11 +167,14 @@ func TestEveryOperationFailsBothWays(t *testing.T) {
 	faults := 0
 	for _, op := range []string{"folders", "select", "list", "fetch", "open", "state", "mark", "begin", "put", "sync", "recover", "commit"} {
 		for _, applied := range []bool{false, true} {
-			for nth := 1; nth <= 3; nth++ {
+			for nth := range 3 {
+				if raced && nth > 0 {
+					break
+				}
 				each(t, func(t *testing.T, a *archive) {
-					if b := breakOnce(t, a, op, applied, nth); b.struck {
+					if b := breakOnce(t, a, op, applied, nth+1); b.struck {
 						faults++
-					} else if nth == 1 {
+					} else if nth == 0 {
 						t.Errorf("%s was never called", op)
 					}
 				})

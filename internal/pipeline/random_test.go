@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -34,7 +35,7 @@ import (
 func TestRandomPrograms(t *testing.T) {
 	quiet(t)
 	programs := 200
-	if testing.Short() {
+	if testing.Short() || raced {
 		programs = 20
 	}
 	runs := 0
@@ -323,12 +324,13 @@ func (p *program) crash() error {
 func (p *program) full() error {
 	p.runs++
 	p.lenient = true
-	from, to, n := p.r.IntN(60), 0, 0
-	to = from + 1 + p.r.IntN(20)
+	from := p.r.IntN(60)
+	to := from + 1 + p.r.IntN(20)
 	p.say("run with a disk that is full from step %d to %d", from, to)
 	want := p.onServer()
+	var count atomic.Int64
 	durable.Step = func(op, name string) error {
-		n++
+		n := int(count.Add(1))
 		if n > from && n <= to && (op == "create" || op == "write" || op == "fsync" || op == "mkdir" || op == "link") {
 			return syscall.ENOSPC
 		}
