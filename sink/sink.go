@@ -178,6 +178,13 @@ type Flagger interface {
 	SetFlags(ctx context.Context, at []Place, flags []mail.Flags) error
 }
 
+// A Counter is a Folder whose store tells how many messages are in it.
+type Counter interface {
+	// Count is that number as the store told it last, or -1 where it says
+	// nothing of what was put here.
+	Count() int64
+}
+
 // A Linker is a Folder that can show a message stored elsewhere in the same
 // sink, or in the same folder, without storing it twice. It is put, synced and
 // recovered like a Put, and may fall back to m.Open where a link cannot be made.

@@ -135,6 +135,7 @@ func (s *show) table(r pipeline.Report) {
 	t = append(t, row("TOTAL", &r.Total))
 	t.print(s.app.out, 1)
 	s.sums(&r.Total)
+	s.there(r)
 }
 
 // sums says in a sentence what the run came to.
@@ -155,6 +156,19 @@ func (s *show) sums(t *pipeline.Counts) {
 		fmt.Fprintf(w, "; %s deleted at the server", number(t.Removed))
 	}
 	fmt.Fprintln(w)
+}
+
+// there says what the destination itself counts.
+func (s *show) there(r pipeline.Report) {
+	var all pipeline.Held
+	for _, h := range r.There {
+		all.Before += h.Before
+		all.Added += h.Added
+		all.After += h.After
+	}
+	if all.Added > 0 {
+		fmt.Fprintf(s.app.out, "the destination counts %s before, %s added, %s after\n", plural(all.Before, "message"), number(all.Added), number(all.After))
+	}
 }
 
 // number groups digits by thousands; negative is unknown.

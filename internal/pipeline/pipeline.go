@@ -17,6 +17,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -384,6 +385,17 @@ func (r *run) total() {
 			r.note(path, "%s: the report does not add up: %d listed, %d accounted for; this is an error of mailhaul", mail.Clean(string(path)), c.Listed, c.Settled())
 		}
 		r.report.Total.add(c)
+	}
+	for _, path := range slices.Sorted(maps.Keys(r.report.There)) {
+		h := r.report.There[path]
+		if off := h.After - h.Before - h.Added; off != 0 {
+			way := "more"
+			if off < 0 {
+				way, off = "fewer", -off
+			}
+			r.note(path, "%s: the destination held %d messages, got %d from this run and holds %d now: %d %s than that. "+
+				"If nobody else was at work there, compare both sides", mail.Clean(string(path)), h.Before, h.Added, h.After, off, way)
+		}
 	}
 	slices.SortFunc(r.report.Failed, byName)
 	slices.SortFunc(r.report.InDoubt, byName)

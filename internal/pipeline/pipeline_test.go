@@ -803,6 +803,70 @@ func TestSinkFailsBothWays(t *testing.T) {
 	}
 }
 
+// counting is a sink that counts what is in its folders, and in which somebody
+// else is at work.
+type counting struct {
+	sink.Sink
+	before, others int64
+	held           map[mail.Path]int64
+}
+
+type countingFolder struct {
+	sink.Folder
+	s    *counting
+	path mail.Path
+	puts int64
+}
+
+func (s *counting) Open(ctx context.Context, path mail.Path, create bool) (sink.Folder, error) {
+	f, err := s.Sink.Open(ctx, path, create)
+	if _, ok := s.held[path]; !ok {
+		s.held[path] = s.before
+	}
+	return &countingFolder{Folder: f, s: s, path: path}, err
+}
+
+func (f *countingFolder) Put(ctx context.Context, m *sink.Message) error {
+	f.puts++
+	return f.Folder.Put(ctx, m)
+}
+
+func (f *countingFolder) Sync(ctx context.Context) ([]sink.Result, error) {
+	f.s.held[f.path] += f.puts + f.s.others
+	f.puts = 0
+	return f.Folder.Sync(ctx)
+}
+
+func (f *countingFolder) Count() int64 { return f.s.held[f.path] }
+
+// TestDestinationCounts: the report has the numbers of the destination too, and
+// says where they do not add up.
+func TestDestinationCounts(t *testing.T) {
+	for _, others := range []int64{0, 2, -1} {
+		a := newArchive(t, "mbox")
+		a.options.Dedup = DedupFolder
+		s := &fake{}
+		for i := range 5 {
+			s.folder("INBOX").add(letter(i))
+		}
+		s.folder("INBOX").add(letter(0)) // is not brought twice
+		c := a.catalog()
+		to := &counting{Sink: a.sink(), before: 7, others: others, held: map[mail.Path]int64{}}
+		p := &Pipeline{Source: s, Sink: to, Catalog: c, Account: "fake:ann", Options: a.options, Spool: spool.New(filepath.Join(a.dir, ".mailhaul"), a.spool)}
+		r, err := p.Run(t.Context())
+		if err = errors.Join(err, c.Close(), to.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if h := r.There["INBOX"]; h == nil || *h != (Held{Before: 7, Added: 5, After: 12 + others}) {
+			t.Errorf("%d by others: %+v", others, h)
+		}
+		want := map[int64]string{2: "2 more than that", -1: "1 fewer than that"}[others]
+		if said := strings.Join(r.Notes, "\n"); !strings.Contains(said, want) || want == "" && said != "" {
+			t.Errorf("%d by others: %q", others, said)
+		}
+	}
+}
+
 func failOnce(t *testing.T, a *archive, op string, applied bool, scope mail.Scope) {
 	a.options.Batch.Messages = 3
 	a.spool = spool.Large // little room: a reader must not wait for a writer that is gone

@@ -43,11 +43,20 @@ const (
 type Report struct {
 	Folders map[mail.Path]*Counts `json:"folders"`
 	Total   Counts                `json:"total"`
+	There   map[mail.Path]*Held   `json:"destination,omitempty"` // by its own folders, of those that were opened to write, where the store tells
 	Failed  []Failure             `json:"failed,omitempty"`
 	InDoubt []Failure             `json:"in_doubt,omitempty"` // may have arrived; of this run and of earlier ones
 	Missing int64                 `json:"missing,omitempty"`  // found missing in the archive by this run
 	Lost    []Gone                `json:"lost,omitempty"`     // still missing at its end
 	Notes   []string              `json:"notes,omitempty"`
+}
+
+// Held are the numbers of messages of a folder of the destination, by its own
+// word. Before + Added = After, unless others were at work there too.
+type Held struct {
+	Before int64 `json:"before"` // when the run began
+	Added  int64 `json:"added"`  // by this run
+	After  int64 `json:"after"`  // behind the last that was added
 }
 
 // A Filed report is what the catalog keeps of a run, as JSON.

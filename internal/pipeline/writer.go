@@ -109,11 +109,32 @@ func (r *run) writeTo(ctx context.Context, f *folder) (*writer, error) {
 		taken:   map[int64]struct{}{},
 		waiting: map[*job]struct{}{},
 	}
+	w.tally(0)
 	r.mu.Lock()
 	r.writers[w] = struct{}{}
 	r.mu.Unlock()
 	go w.run(ctx)
 	return w, nil
+}
+
+// tally notes what the destination's folder holds, with so many more by us.
+func (w *writer) tally(added int64) {
+	c, ok := w.f.Folder.(sink.Counter)
+	if !ok || c.Count() < 0 {
+		return
+	}
+	w.r.mu.Lock()
+	defer w.r.mu.Unlock()
+	h := w.r.report.There[w.path]
+	if h == nil {
+		if w.r.report.There == nil {
+			w.r.report.There = map[mail.Path]*Held{}
+		}
+		h = &Held{Before: c.Count()}
+		w.r.report.There[w.path] = h
+	}
+	h.Added += added
+	h.After = c.Count()
 }
 
 // put hands an order over; the writer now owns its job. The error is the
@@ -721,12 +742,17 @@ func (w *writer) commit(ctx context.Context, id int64, batch []*job, results []s
 		return err
 	}
 	at("committed")
+	var added int64
 	for i, j := range batch {
 		if messages[i] != 0 {
 			j.at.Message = messages[i]
 		}
+		if j.rec.Message == 0 && j.found == "" && !j.present && done[i].Place != "" && done[i].Err == nil {
+			added++
+		}
 		w.settle(j, done[i])
 	}
+	w.tally(added)
 	for _, j := range gone {
 		w.back(j)
 	}

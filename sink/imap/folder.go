@@ -79,6 +79,15 @@ func (f *folder) State(ctx context.Context) (sink.State, error) {
 	return sink.State(fmt.Sprintf("%d:%d:%d", f.now.validity, f.now.next, f.now.messages)), nil
 }
 
+// Count implements sink.Counter. At Gmail a message shows in folders that it was
+// not put into.
+func (f *folder) Count() int64 {
+	if f.gmail || f.now.validity == 0 {
+		return -1
+	}
+	return f.now.messages
+}
+
 // ask finds out the folder's numbers.
 func (f *folder) ask(ctx context.Context) error {
 	err := f.s.pool.Use(ctx, func(c *imapconn.Conn) error {

@@ -93,6 +93,10 @@ func store(t *testing.T, f sink.Folder, ms []*sink.Message) (sink.Mark, []sink.P
 	if err != nil {
 		t.Fatal(err)
 	}
+	before := int64(-1)
+	if c, ok := f.(sink.Counter); ok {
+		before = c.Count()
+	}
 	for _, m := range ms {
 		if err := f.Put(ctx, m); err != nil {
 			t.Fatal(err)
@@ -111,6 +115,9 @@ func store(t *testing.T, f sink.Folder, ms []*sink.Message) (sink.Mark, []sink.P
 			t.Fatalf("%s: %q, %v", ms[i].Name, r.Place, r.Err)
 		}
 		places[i] = r.Place
+	}
+	if c, ok := f.(sink.Counter); ok && before >= 0 && c.Count() != before+int64(len(ms)) {
+		t.Errorf("it counts %d messages, and %d after %d more", before, c.Count(), len(ms))
 	}
 	return mark, places
 }
