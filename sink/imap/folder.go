@@ -63,8 +63,8 @@ type item struct {
 type group []*item
 
 const (
-	mostGroup  = 64      // messages of one command, where it may bring several
-	groupBytes = 1 << 20 // and octets
+	mostGroup  = 256     // messages of one command, where it may bring several
+	groupBytes = 8 << 20 // and octets
 	mostOpen   = 100     // commands without an answer
 )
 
