@@ -91,8 +91,10 @@ type Conn struct {
 	client  *imapclient.Client
 	library library
 
+	host    string // that was asked for, in lower case
 	caps    map[string]bool
 	preauth bool
+	resync  bool // QRESYNC is on
 	alerts  []string        // RFC 3501, section 7.1: must be shown
 	seen    map[string]bool // alerts noted already
 
@@ -119,7 +121,7 @@ func Dial(ctx context.Context, o Options) (*Conn, error) {
 		return nil, account("connect", err)
 	}
 	c := newConn(nc, greeted, o.Write, o.Greeting)
-	c.compress = o.Compress
+	c.compress, c.host = o.Compress, hostOf(o.Addr)
 	stop := nc.Follow(ctx)
 	defer stop()
 	if err := c.enter(&o); err != nil {
