@@ -41,6 +41,7 @@ type Folder struct {
 	Messages int64  // -1 when not known without opening
 	Bytes    int64  // an estimate for progress; -1 when unknown
 	State    Cursor // equal to the stored one: nothing to do; empty: open it to see
+	Mute     bool   // State stays the same when only flags change
 	Print    string // the same for the same folder under another address, and hardly for another one; empty: not known
 }
 
@@ -87,6 +88,17 @@ type Listing struct {
 	Messages int64  // in the folder, yielded or not
 	Partial  bool   // unchanged messages were left out
 	Hides    bool   // what is not listed may be there all the same (Gmail's POP3)
+	Gone     []Span // with Partial: what the store says is not there any more, whether or not it ever was
+}
+
+// A Span is a run of IDs that are numbers, both ends included.
+type Span struct{ First, Last uint64 }
+
+// A Newer is a Mailbox that can spare the look at what was there before, where
+// the store does not tell which flags have changed. ListNew is List, but may
+// leave out changed flags as well.
+type Newer interface {
+	ListNew(ctx context.Context, since Cursor) iter.Seq2[Entry, error]
 }
 
 // ErrRewound is returned when a store was set back to an older state.
@@ -112,6 +124,7 @@ type Entry struct {
 	Flags  mail.Flags
 	Labels []string
 	Global string // identity across folders where offered (EMAILID, X-GM-MSGID)
+	Brief  bool   // of the rest only ID, Flags and Labels were asked for: with a cursor, for what should be known
 }
 
 // A Message is an entry with its one-shot body: the bytes that the store

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"mailhaul/internal/imapconn"
 	"mailhaul/internal/mail"
@@ -14,6 +15,8 @@ import (
 type account struct {
 	*imapconn.Pool
 	top mail.Path
+
+	unreliable atomic.Bool // what the server says of expunged messages cannot be used
 
 	mu      sync.Mutex
 	folders map[mail.Path]folder

@@ -127,7 +127,8 @@ func (a *account) describe(places []place, gmail bool) []source.Folder {
 	defer a.mu.Unlock()
 	found := make([]source.Folder, 0, len(places))
 	for _, p := range places {
-		f := source.Folder{Path: p.path, Raw: p.Name, Role: p.Role(), Messages: -1, Bytes: -1, State: unchanged(p.Counts), Print: p.Counts.Print()}
+		f := source.Folder{Path: p.path, Raw: p.Name, Role: p.Role(), Messages: -1, Bytes: -1, Print: p.Counts.Print()}
+		f.State, f.Mute = stateOf(p.Counts)
 		if p.Counts != nil {
 			f.Messages, f.Bytes = p.Counts.Messages, p.Counts.Size
 		}

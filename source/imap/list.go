@@ -26,19 +26,35 @@ const (
 // move when somebody deletes. Where the server counts changes (RFC 7162) and
 // nothing has gone backwards since the cursor, only what has changed is asked
 // for.
+//
+// Where it does not, all are listed. Of those that were there before only flags
+// are asked for: size and date never change.
 func (m *mailbox) List(ctx context.Context, since source.Cursor) iter.Seq2[source.Entry, error] {
+	return m.list(ctx, since, false)
+}
+
+// ListNew implements source.Newer.
+func (m *mailbox) ListNew(ctx context.Context, since source.Cursor) iter.Seq2[source.Entry, error] {
+	return m.list(ctx, since, true)
+}
+
+func (m *mailbox) list(ctx context.Context, since source.Cursor, onlyNew bool) iter.Seq2[source.Entry, error] {
 	return func(yield func(source.Entry, error) bool) {
 		m.listing = source.Listing{}
 		if m.c == nil {
 			yield(source.Entry{}, in(m.path, wrap("list", mail.ScopeFolder, imapconn.ErrClosed)))
 			return
 		}
-		l := lister{m: m, ctx: ctx, yield: yield}
-		now := state{uint64(m.box.Validity), uint64(m.box.Next), m.box.Exists, m.box.ModSeq}
-		err := l.check(since, now)
+		l := lister{m: m, ctx: ctx, yield: yield, first: 1}
+		now := numbers{uint64(m.box.Validity), uint64(m.box.Next), m.box.Exists, m.box.ModSeq}
+		err := l.check(since, now, onlyNew)
 		m.listing.Partial = l.partial
 		if err == nil && m.box.Exists > 0 {
 			err = l.run()
+		}
+		var gone []source.Span
+		if err == nil && l.partial {
+			gone, err = l.gone(now)
 		}
 		switch {
 		case errors.Is(err, errStopped):
@@ -50,7 +66,7 @@ func (m *mailbox) List(ctx context.Context, since source.Cursor) iter.Seq2[sourc
 			}
 			// The numbers are those of EXAMINE: what arrived meanwhile is
 			// behind them, and the next run will see it.
-			m.listing = source.Listing{Cursor: now.cursor(), Messages: int64(now.messages), Partial: l.partial}
+			m.listing = source.Listing{Cursor: now.cursor(), Messages: int64(now.messages), Partial: l.partial, Gone: gone}
 			if !l.partial {
 				m.listing.Messages = l.count
 			}
@@ -74,9 +90,12 @@ type lister struct {
 	m       *mailbox
 	ctx     context.Context
 	yield   func(source.Entry, error) bool
-	since   uint64 // HIGHESTMODSEQ of the cursor, when only changes are listed
+	then    numbers // those of the cursor; zero without one
+	since   uint64  // HIGHESTMODSEQ of the cursor, when only changes are listed
+	first   uint64  // the UID to begin with
 	partial bool
 	count   int64
+	came    uint64 // of count: behind the cursor's UIDNEXT
 	found   []listed
 }
 
@@ -87,7 +106,7 @@ type listed struct {
 }
 
 // check looks whether the folder has gone on from the cursor, or back.
-func (l *lister) check(since source.Cursor, now state) error {
+func (l *lister) check(since source.Cursor, now numbers, onlyNew bool) error {
 	then, ok := parseCursor(since)
 	if !ok || then.validity != now.validity {
 		return nil
@@ -96,10 +115,43 @@ func (l *lister) check(since source.Cursor, now state) error {
 	if back {
 		return &mail.Error{Op: "list", Scope: mail.ScopeFolder, Err: source.ErrRewound}
 	}
-	if then.modseq > 0 && now.modseq > 0 {
+	switch l.then = then; {
+	case then.modseq > 0 && now.modseq > 0:
 		l.since, l.partial = then.modseq, true
+	case onlyNew && then.next > 0:
+		l.first, l.partial = then.next, true
 	}
 	return nil
+}
+
+// gone says what has been expunged since the cursor, where that can be had for
+// less than a listing: the numbers tell whether there is anything to ask for.
+func (l *lister) gone(now numbers) ([]source.Span, error) {
+	m := l.m
+	switch {
+	case l.then.next == 0 || now.messages >= l.then.messages+l.came:
+		return nil, nil
+	case now.messages == 0:
+		return []source.Span{{First: 1, Last: math.MaxUint32}}, nil
+	case l.since == 0 || !m.c.Resyncs() || m.a.unreliable.Load():
+		return nil, nil // the core counts, too, and asks for all
+	}
+	raw, err := m.a.rawName(l.ctx, m.path)
+	if err != nil {
+		return nil, err
+	}
+	ranges, err := m.c.Vanished(l.ctx, raw, l.since)
+	if err != nil {
+		if l.ctx.Err() == nil {
+			m.a.unreliable.Store(true) // the next try does without
+		}
+		return nil, err
+	}
+	spans := make([]source.Span, len(ranges))
+	for i, r := range ranges {
+		spans[i] = source.Span{First: uint64(r.First), Last: uint64(r.Last)}
+	}
+	return spans, nil
 }
 
 func (l *lister) run() error {
@@ -118,11 +170,11 @@ func (l *lister) run() error {
 	switch {
 	case exists <= window:
 		// However far apart the UIDs lie: so many can answer at most.
-		return l.list(1, next-1)
-	case next > 10*exists+mostWindow:
+		return l.list(l.first, next-1)
+	case next > 10*exists+mostWindow && l.first == 1:
 		return l.sparse(next)
 	}
-	for from := uint64(1); from < next; from += window {
+	for from := l.first; from < next; from += window {
 		if err := l.list(from, min(from+window, next)-1); err != nil {
 			return err
 		}
@@ -190,12 +242,25 @@ func (l *lister) sparse(next uint64) error {
 // A span is a run of UIDs without gaps.
 type span struct{ from, to uint32 }
 
-// list gets one window whole and then yields it, so that no command is open
-// while the consumer works.
+// list gets one window. What was there at the cursor is asked for flags alone,
+// where no counting of changes makes the listing short anyhow.
 func (l *lister) list(from, to uint64) error {
+	if l.partial || l.then.next <= from || l.then.next > to {
+		return l.window(from, to)
+	}
+	if err := l.window(from, l.then.next-1); err != nil {
+		return err
+	}
+	return l.window(l.then.next, to)
+}
+
+// window gets one window whole and then yields it, so that no command is open
+// while the consumer works.
+func (l *lister) window(from, to uint64) error {
 	if from > to {
 		return nil
 	}
+	brief := !l.partial && to < l.then.next
 	l.found = l.found[:0]
 	most := mostWindow + int(min(l.m.box.Exists, mostChanges))
 	set := strconv.FormatUint(from, 10) + ":" + strconv.FormatUint(to, 10)
@@ -203,7 +268,7 @@ func (l *lister) list(from, to uint64) error {
 	if l.since > 0 {
 		modifier = "CHANGEDSINCE " + strconv.FormatUint(l.since, 10)
 	}
-	done, err := l.m.c.Fetch(l.ctx, set, l.items(), modifier, func(it *imapconn.Item) error {
+	done, err := l.m.c.Fetch(l.ctx, set, l.items(brief), modifier, func(it *imapconn.Item) error {
 		// "n:*" names the last message even when its UID is smaller (RFC 3501,
 		// section 6.4.8), and servers tell flags of others unasked.
 		if uint64(it.UID) < from || uint64(it.UID) > to {
@@ -212,7 +277,7 @@ func (l *lister) list(from, to uint64) error {
 		if len(l.found) == most {
 			return fmt.Errorf("the server lists more messages than there are")
 		}
-		l.found = append(l.found, listed{it.UID, entry(it), it.Size >= 0 || !it.Date.IsZero()})
+		l.found = append(l.found, listed{it.UID, entry(it), brief || it.Size >= 0 || !it.Date.IsZero()})
 		return nil
 	})
 	if err != nil {
@@ -224,6 +289,10 @@ func (l *lister) list(from, to uint64) error {
 	l.settle()
 	for _, f := range l.found {
 		l.count++
+		f.entry.Brief = brief
+		if l.then.next > 0 && uint64(f.uid) >= l.then.next {
+			l.came++
+		}
 		if !l.yield(f.entry, nil) {
 			return errStopped
 		}
@@ -238,16 +307,22 @@ func (l *lister) smaller(from, to uint64) error {
 	}
 	l.m.window = max(1, l.m.window/2)
 	half := from + (to-from)/2
-	if err := l.list(from, half); err != nil {
+	if err := l.window(from, half); err != nil {
 		return err
 	}
-	return l.list(half+1, to)
+	return l.window(half+1, to)
 }
 
 // items are what an entry is made of, and what the server can tell besides.
-func (l *lister) items() string {
+func (l *lister) items(brief bool) string {
 	s := "UID FLAGS INTERNALDATE RFC822.SIZE"
+	if brief {
+		s = "UID FLAGS"
+	}
 	switch c := l.m.c; {
+	case brief && c.Has("X-GM-EXT-1"):
+		s += " X-GM-LABELS"
+	case brief:
 	case c.Has("X-GM-EXT-1"):
 		s += " X-GM-MSGID X-GM-LABELS"
 	case c.Has("OBJECTID"):
