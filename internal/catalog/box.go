@@ -5,8 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"mailhaul/internal/mail"
 	"mailhaul/source"
@@ -22,6 +24,7 @@ type Box struct {
 	Sink    mail.Path     // the folder in the archive
 	Epoch   string        // empty when it was never read
 	Cursor  source.Cursor // empty when everything must be listed
+	Listed  time.Time     // in full; zero: never, or by a version that did not note it
 
 	folder, epoch int64
 }
@@ -50,7 +53,11 @@ func (c *Catalog) Box(ctx context.Context, account string, f source.Folder, to m
 		if err != nil {
 			return err
 		}
-		err = c.row("SELECT id, name, cursor FROM epoch WHERE folder=? AND current", []any{b.folder}, &b.epoch, &b.Epoch, (*string)(&b.Cursor))
+		var listed int64
+		err = c.row("SELECT id, name, cursor, listed FROM epoch WHERE folder=? AND current", []any{b.folder}, &b.epoch, &b.Epoch, (*string)(&b.Cursor), &listed)
+		if listed > 0 {
+			b.Listed = time.Unix(listed, 0)
+		}
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
@@ -123,23 +130,31 @@ func (c *Catalog) begin(b *Box, epoch string) error {
 		if err != nil {
 			return err
 		}
-		b.epoch, b.Epoch, b.Cursor = id, name, ""
+		b.epoch, b.Epoch, b.Cursor, b.Listed = id, name, "", time.Time{}
 		return nil
 	})
 	return c.trouble("folder "+mail.Clean(string(b.Path)), err)
 }
 
 // Finish stores the cursor of a folder, after everything listed under it was
-// settled or has a failure row.
-func (c *Catalog) Finish(ctx context.Context, b *Box, to source.Cursor) error {
-	if to == b.Cursor {
+// settled or has a failure row. Listed is when that was done in full; zero: it
+// was not.
+func (c *Catalog) Finish(ctx context.Context, b *Box, to source.Cursor, listed time.Time) error {
+	if d := listed.Sub(b.Listed); listed.IsZero() || d >= 0 && d < time.Hour {
+		listed = b.Listed // an hour is near enough, and spares a write in each run
+	}
+	if to == b.Cursor && listed.Equal(b.Listed) {
 		return nil
+	}
+	at := int64(0)
+	if !listed.IsZero() {
+		at = listed.Unix()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	err := c.do("UPDATE epoch SET cursor=? WHERE id=?", string(to), b.epoch)
+	err := c.do("UPDATE epoch SET cursor=?, listed=? WHERE id=?", string(to), at, b.epoch)
 	if err == nil {
-		b.Cursor = to
+		b.Cursor, b.Listed = to, listed
 	}
 	return c.trouble("folder "+mail.Clean(string(b.Path)), err)
 }
@@ -183,7 +198,36 @@ func (c *Catalog) Gone(ctx context.Context, b *Box, ids []source.ID) (removed []
 }
 
 // Forget drops the cursor of b, so that the next run lists everything.
-func (c *Catalog) Forget(ctx context.Context, b *Box) error { return c.Finish(ctx, b, "") }
+func (c *Catalog) Forget(ctx context.Context, b *Box) error { return c.Finish(ctx, b, "", time.Time{}) }
+
+// Within lists the locations in spans of numbers that were thought to be there.
+func (c *Catalog) Within(ctx context.Context, b *Box, spans []source.Span) (ids []source.ID, err error) {
+	if len(spans) == 0 {
+		return nil, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	seen := map[int64]bool{} // spans may overlap
+	for _, s := range spans {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		last := int64(min(s.Last, math.MaxInt64))
+		err := c.each("SELECT num FROM location WHERE epoch=? AND num BETWEEN ? AND ? AND gone=0", []any{b.epoch, int64(max(s.First, 1)), last}, func(r *sql.Rows) error {
+			var num int64
+			err := r.Scan(&num)
+			if err == nil && !seen[num] {
+				seen[num] = true
+				ids = append(ids, unkey(num, ""))
+			}
+			return err
+		})
+		if err != nil {
+			return nil, c.trouble("folder "+mail.Clean(string(b.Path)), err)
+		}
+	}
+	return ids, nil
+}
 
 // Live counts the locations of b that the server was last seen to have.
 func (c *Catalog) Live(ctx context.Context, b *Box) (n int64, err error) {

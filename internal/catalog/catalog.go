@@ -113,6 +113,8 @@ CREATE TABLE run(id INTEGER PRIMARY KEY, started INTEGER NOT NULL, ended INTEGER
 	ALTER TABLE failure ADD COLUMN note TEXT NOT NULL DEFAULT ''`,
 	// When the user has said that a failure is to be left as it is; 0: never.
 	`ALTER TABLE failure ADD COLUMN accepted INTEGER NOT NULL DEFAULT 0`,
+	// When a folder was last listed in full; 0: not known.
+	`ALTER TABLE epoch ADD COLUMN listed INTEGER NOT NULL DEFAULT 0`,
 }
 
 // Exists reports whether there is a catalog at home.

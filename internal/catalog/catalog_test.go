@@ -146,7 +146,7 @@ func TestCompare(t *testing.T) {
 	if removed, err := c.Gone(t.Context(), b, []source.ID{"1"}); err != nil || len(removed) > 0 {
 		t.Fatal(removed, err)
 	}
-	if err := c.Finish(t.Context(), b, "cursor"); err != nil {
+	if err := c.Finish(t.Context(), b, "cursor", time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	if n, _ := c.Live(t.Context(), b); n != 3 {
@@ -295,7 +295,7 @@ func TestLostAndReconciled(t *testing.T) {
 	c := open(t, home(t))
 	b := box(t, c, "INBOX", "1")
 	store(t, c, b, 1, 2)
-	c.Finish(t.Context(), b, "cursor")
+	c.Finish(t.Context(), b, "cursor", time.Time{})
 	stored, _ := c.Find(t.Context(), sha256.Sum256([]byte{1}))
 	if err := c.Lose(t.Context(), []int64{stored[0].Message}); err != nil {
 		t.Fatal(err)
@@ -406,9 +406,10 @@ func TestOpenRefuses(t *testing.T) {
 		b := box(t, c, "INBOX", "7")
 		store(t, c, b, 1)
 		c.Fail(t.Context(), b, entry(2), "no")
-		// What versions 3 and 4 have added.
-		for _, column := range []string{"doubt", "digest", "note", "accepted"} {
-			if err := c.exec("ALTER TABLE failure DROP COLUMN " + column); err != nil {
+		// What versions 3 to 5 have added.
+		for _, column := range []string{"failure DROP COLUMN doubt", "failure DROP COLUMN digest", "failure DROP COLUMN note",
+			"failure DROP COLUMN accepted", "epoch DROP COLUMN listed"} {
+			if err := c.exec("ALTER TABLE " + column); err != nil {
 				t.Fatal(err)
 			}
 		}

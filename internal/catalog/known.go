@@ -257,12 +257,24 @@ func (c *Catalog) Distrust(ctx context.Context, account string) error {
 	}))
 }
 
-// Distrusted reports whether that happened, ever.
-func (c *Catalog) Distrusted(ctx context.Context, account string) (bool, error) {
+// Doubt notes that an account's server has called something unchanged that was
+// not.
+func (c *Catalog) Doubt(ctx context.Context, account string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.trouble("distrust", c.setMeta("doubt "+account, "yes"))
+}
+
+// Distrusted reports whether either happened, ever.
+func (c *Catalog) Distrusted(ctx context.Context, account string) (identity, changes bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	v, err := c.meta("distrust " + account)
-	return v != "", c.trouble("distrust", err)
+	var d string
+	if err == nil {
+		d, err = c.meta("doubt " + account)
+	}
+	return v != "", d != "", c.trouble("distrust", err)
 }
 
 // A Change is what the server now says of a known location.

@@ -33,7 +33,8 @@ type fakeFolder struct {
 	next     int
 	modseq   int
 	messages []*fakeMessage
-	noState  bool // no CONDSTORE
+	gone     []source.Span // told with a listing of changes
+	noState  bool          // no CONDSTORE
 }
 
 type fakeMessage struct {
@@ -89,8 +90,8 @@ func (s *fake) Folders(ctx context.Context) ([]source.Folder, error) {
 	defer s.mu.Unlock()
 	var all []source.Folder
 	for _, f := range s.folders {
-		x := source.Folder{Path: f.path, Raw: string(f.path), Messages: int64(len(f.messages)), Bytes: -1, State: f.cursor()}
-		if f.noState || s.pop {
+		x := source.Folder{Path: f.path, Raw: string(f.path), Messages: int64(len(f.messages)), Bytes: -1, State: f.cursor(), Mute: f.noState}
+		if s.pop {
 			x.State = ""
 		}
 		all = append(all, x)
@@ -153,13 +154,22 @@ func (m *fakeMailbox) Listing() source.Listing { return m.listing }
 func (m *fakeMailbox) Close() error            { return nil }
 
 func (m *fakeMailbox) List(ctx context.Context, since source.Cursor) iter.Seq2[source.Entry, error] {
+	return m.list(ctx, since, false)
+}
+
+func (m *fakeMailbox) ListNew(ctx context.Context, since source.Cursor) iter.Seq2[source.Entry, error] {
+	return m.list(ctx, since, true)
+}
+
+func (m *fakeMailbox) list(ctx context.Context, since source.Cursor, onlyNew bool) iter.Seq2[source.Entry, error] {
 	return func(yield func(source.Entry, error) bool) {
 		m.s.mu.Lock()
 		m.s.lists++
 		f := m.f
 		var validity, next, modseq, count int
 		fmt.Sscanf(string(since), "%d/%d/%d/%d", &validity, &next, &modseq, &count)
-		m.listing = source.Listing{Partial: validity == f.validity && modseq > 0 && !f.noState && !m.s.pop}
+		same := validity == f.validity && !m.s.pop
+		m.listing = source.Listing{Partial: same && (modseq > 0 && !f.noState || onlyNew && f.noState)}
 		cursor, messages := f.cursor(), append([]*fakeMessage(nil), f.messages...)
 		back := validity == f.validity && (f.next < next || !f.noState && f.modseq < modseq)
 		m.s.mu.Unlock()
@@ -168,16 +178,23 @@ func (m *fakeMailbox) List(ctx context.Context, since source.Cursor) iter.Seq2[s
 			return
 		}
 		for _, msg := range messages {
-			if m.listing.Partial && msg.modseq <= modseq {
+			if m.listing.Partial && (!f.noState && msg.modseq <= modseq || f.noState && msg.uid < next) {
 				continue
+			}
+			e := m.s.entry(msg)
+			if same && f.noState && msg.uid < next {
+				e = source.Entry{ID: e.ID, Size: -1, Flags: e.Flags, Brief: true}
 			}
 			if err := ctx.Err(); err != nil {
 				yield(source.Entry{}, err)
 				return
 			}
-			if !yield(m.s.entry(msg), nil) {
+			if !yield(e, nil) {
 				return
 			}
+		}
+		if m.listing.Partial {
+			m.listing.Gone = f.gone
 		}
 		m.listing.Cursor, m.listing.Messages = cursor, int64(len(messages))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"time"
 
 	"mailhaul/internal/catalog"
 	"mailhaul/internal/mail"
@@ -72,7 +73,7 @@ func (f *folder) bring(ctx context.Context) error {
 // unchanged reports whether the server's word and the catalog's agree that
 // there is nothing to do, so that the folder need not be opened.
 func (f *folder) unchanged(ctx context.Context) bool {
-	if f.State == "" || f.box.Cursor != f.State || f.Options.MaxSize > 0 {
+	if f.State == "" || f.box.Cursor != f.State || f.Options.MaxSize > 0 || f.due() || f.Mute && f.flagsDue() {
 		return false
 	}
 	fails, err := f.Catalog.Failures(ctx, f.box)
@@ -168,7 +169,11 @@ func (f *folder) try(ctx context.Context) error {
 		cursor = "" // nor may a later run without the limit pass them over
 	}
 	at("finish")
-	if err := f.Catalog.Finish(ctx, f.box, cursor); err != nil {
+	var listed time.Time
+	if t.full {
+		listed = f.Options.Now()
+	}
+	if err := f.Catalog.Finish(ctx, f.box, cursor, listed); err != nil {
 		return err
 	}
 	f.turn(ctx, box)
@@ -236,6 +241,10 @@ type try struct {
 	before  int64 // live in the catalog before anything was listed
 
 	filtered int64 // of listed: too large
+	strange  int64 // of listed: known to nobody
+
+	unclear bool // the listing must be done once more, in full
+	full    bool // everything was listed
 }
 
 // session gives work a writer and ends that.
@@ -269,11 +278,7 @@ func (t *try) read(ctx context.Context) error {
 	if err := t.begin(ctx); err != nil {
 		return err
 	}
-	since := t.box.Cursor
-	if t.Options.MaxSize > 0 {
-		since = "" // what was left out before must be listed again
-	}
-	err := t.list(ctx, since)
+	err := t.list(ctx, t.since())
 	if errors.Is(err, source.ErrRewound) && !t.rewound {
 		if err := t.rewind(ctx); err != nil {
 			return err
@@ -290,12 +295,22 @@ func (t *try) read(ctx context.Context) error {
 		}
 		t.failing = nil
 		t.listed += t.doubt.unlisted() + t.accept.unlisted(t.sighted)
+		if err := t.vanished(ctx); err != nil {
+			return err
+		}
 		// What was left out must be what is known. If the numbers say
 		// otherwise, something has gone from the server, or was never stored.
 		if out := l.Messages - t.listed; out == t.before-t.live-t.fresh && out >= 0 {
 			t.listed += out
 			t.known += out
+			if err := t.settleGone(ctx); err != nil {
+				return err
+			}
 		} else if err := t.listAll(ctx); err != nil {
+			return err
+		}
+	} else if t.unclear {
+		if err := t.listAll(ctx); err != nil {
 			return err
 		}
 	}
@@ -305,9 +320,13 @@ func (t *try) read(ctx context.Context) error {
 			return err
 		}
 		t.gone = append(t.gone, beyond...)
+		if err := t.test(ctx); err != nil {
+			return err
+		}
 		if err := t.settle(ctx); err != nil {
 			return err
 		}
+		t.full = true
 	}
 	t.plan()
 	return t.fetch(ctx)
@@ -317,7 +336,7 @@ func (t *try) read(ctx context.Context) error {
 // What has gone must be known first: its copy is free for the same message
 // under a new ID. Numbers tell that as they come, other IDs only at the end.
 func (t *try) early() bool {
-	return len(t.want) >= wanted && (len(t.texts) == 0 || t.before == 0)
+	return !t.unclear && len(t.want) >= wanted && (len(t.texts) == 0 || t.before == 0)
 }
 
 // begin looks up what the catalog knows before anything is listed.
@@ -366,6 +385,7 @@ func (t *try) listAll(ctx context.Context) error {
 }
 
 func (t *try) forget() {
+	t.unclear, t.strange = false, 0
 	t.listed, t.known, t.live, t.fresh, t.filtered, t.gone, t.last, t.doubt.found, t.accept.found = 0, 0, 0, 0, 0, nil, "", nil, 0
 	clear(t.texts)
 	t.mu.Lock()
@@ -388,7 +408,11 @@ func (t *try) account() {
 // list compares the listing with the catalog, piece by piece.
 func (t *try) list(ctx context.Context, since source.Cursor) error {
 	piece := make([]source.Entry, 0, chunk)
-	for e, err := range t.mbox.List(ctx, since) {
+	list := t.mbox.List
+	if n, ok := t.mbox.(source.Newer); ok && !t.flagsDue() {
+		list = n.ListNew
+	}
+	for e, err := range list(ctx, since) {
 		if err != nil {
 			return err
 		}
@@ -424,6 +448,7 @@ func (t *try) compare(ctx context.Context, piece []source.Entry) error {
 	var flags []change
 	for i, k := range known {
 		e := piece[i]
+		_, failed := t.rows[e.ID]
 		delete(t.failing, e.ID)
 		t.sight(e.ID)
 		if !catalog.IsNumber(e.ID) {
@@ -443,11 +468,16 @@ func (t *try) compare(ctx context.Context, piece []source.Entry) error {
 			if k.Gone || !k.Flags.Equal(e.Flags) || k.Labels != catalog.Labels(e.Labels) {
 				flags = append(flags, change{f: t.folder, at: k.At, ch: catalog.Change{ID: e.ID, Flags: e.Flags, Labels: e.Labels}})
 			}
+		case e.Brief: // known to nobody: more must be asked for
+			t.unclear = true
 		case t.accept.listed(e):
 		case t.doubt.listed(e):
 		case t.Options.MaxSize > 0 && e.Size > t.Options.MaxSize:
 			t.filtered++
 		default:
+			if !failed {
+				t.strange++
+			}
 			if err := t.unknown(ctx, e); err != nil {
 				return err
 			}
@@ -548,12 +578,9 @@ func (t *try) plan() {
 // once more, alone; only what a look at the folder lacks too has vanished.
 func (t *try) fetch(ctx context.Context) error {
 	if !t.mbox.Listing().Partial {
-		removed, err := t.Catalog.Gone(ctx, t.box, t.gone)
-		if err != nil {
+		if err := t.settleGone(ctx); err != nil {
 			return err
 		}
-		t.tellRemoved(removed)
-		t.gone = t.gone[:0]
 	} else {
 		// The listing may have to be done again in full.
 		if t.seen == nil {
@@ -589,6 +616,17 @@ func (t *try) fetch(ctx context.Context) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// settleGone notes what is not there any more.
+func (t *try) settleGone(ctx context.Context) error {
+	removed, err := t.Catalog.Gone(ctx, t.box, t.gone)
+	if err != nil {
+		return err
+	}
+	t.tellRemoved(removed)
+	t.gone = t.gone[:0]
 	return nil
 }
 

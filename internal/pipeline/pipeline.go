@@ -55,6 +55,7 @@ type Options struct {
 	Resend  bool  // bring again what is in doubt
 	Remove  Remove
 	Refill  bool // bring again what has gone from a destination that others change, too
+	Flags   Flags
 	Share   bool // source folders may go to the same folder of the sink
 	Readers int  // mailboxes read at once; 0: 4
 	Batch   BatchLimit
@@ -108,6 +109,7 @@ type run struct {
 	*Pipeline
 	claims claims
 	liar   atomic.Bool // the server's promises of identity do not hold
+	wary   atomic.Bool // nor what it says has not changed
 
 	mu      sync.Mutex
 	report  Report
@@ -134,8 +136,9 @@ func (p *Pipeline) Run(ctx context.Context) (Report, error) {
 	if err := p.Catalog.StartRun(ctx, started); err != nil {
 		return r.report, err
 	}
-	liar, err := p.Catalog.Distrusted(ctx, p.Account)
+	liar, unsure, err := p.Catalog.Distrusted(ctx, p.Account)
 	r.liar.Store(liar)
+	r.wary.Store(unsure)
 	if err == nil {
 		err = r.transfer(ctx)
 	}
