@@ -78,6 +78,7 @@ func (a *app) backup() *cobra.Command {
 	f.StringVar(&age, "delete-after", "", "POP3: delete at the server what has been in the archive for `TIME` (30d, 2w, 12h, or 0 for at once)")
 	f.BoolVar(&j.Remove.Sure, "yes", false, "delete also where that is most of a mailbox")
 	f.BoolVar(&j.AddAccount, "add-account", false, "let a further account into an archive")
+	f.StringVar(&j.Flags, "flags", "", "where the server does not tell which flags have changed, compare them all `WHEN`: always, daily or never")
 	a.accountFlags(f)
 	a.outputFlags(f)
 	return c

@@ -105,6 +105,7 @@ func (a *app) moving(form, short, long string) *cobra.Command {
 	f.BoolVar(&comparing, "compare", false, "compare both sides afterwards, as 'mailhaul compare' does")
 	f.BoolVar(&j.DryRun, "dry-run", false, "show the plan and change nothing")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
+	f.StringVar(&j.Flags, "flags", "", "where the server does not tell which flags have changed, compare them all `WHEN`: always, daily or never")
 	a.accountFlags(f)
 	a.sideFlags(f)
 	a.outputFlags(f)

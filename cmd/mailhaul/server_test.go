@@ -311,6 +311,15 @@ var imapCommands = map[string]struct {
 			ts.Fatalf("subscribed to %q", m.Subscribed())
 		}
 	}},
+	"listed-in-full": {"TIMES", 1, func(ts *testscript.TestScript, m *mailbox, args []string) {
+		n := 0
+		for _, c := range m.Commands() {
+			if c.Verb == "UID FETCH" && strings.Contains(c.Args, "RFC822.SIZE") && !strings.Contains(c.Args, "CHANGEDSINCE") {
+				n++
+			}
+		}
+		equal(ts, "full listings", n, args[0])
+	}},
 	"opened-none": {"", 0, func(ts *testscript.TestScript, m *mailbox, _ []string) {
 		if n := m.Count("SELECT") + m.Count("EXAMINE"); n > 0 {
 			ts.Fatalf("folders were opened %d times: %v", n, m.Commands())

@@ -31,6 +31,7 @@ type Job struct {
 	Folders    []string // patterns; none: all folders
 	Exclude    []string // patterns, stronger than Folders
 	Dedup      string   // "folder", "archive", "off"; empty: what suits the destination
+	Flags      string   // "always", "daily", "never": how often flags are compared that the server does not tell; empty: what suits the destination
 	MaxSize    int64    // leave out larger messages; 0: none
 	Remove     pipeline.Remove
 	AddAccount bool // let a further account into the archive
@@ -111,6 +112,10 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 	if err != nil {
 		return report, err
 	}
+	flags, err := flagsOf(j.Flags, home)
+	if err != nil {
+		return report, err
+	}
 	var src source.Source
 	account := Account(from)
 	if origin.own { // its name is in it
@@ -180,7 +185,7 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 	p := &pipeline.Pipeline{
 		Source: src, Sink: to, Catalog: cat, Account: account, Listed: listed,
 		Spool: spool.New(home.StateDir(), spool.Budget),
-		Options: pipeline.Options{Folders: choose, Dedup: dedup, MaxSize: j.MaxSize, Remove: j.Remove,
+		Options: pipeline.Options{Folders: choose, Dedup: dedup, Flags: flags, MaxSize: j.MaxSize, Remove: j.Remove,
 			Most: j.Most, Resend: j.Resend, Refill: j.Refill, Share: len(j.Maps) > 0, Labels: labels, Sleep: r.Sleep},
 		Observe: r.Observe,
 	}
@@ -308,6 +313,20 @@ func dedupOf(name string, s sink.Sink, h catalog.Home) (pipeline.Dedup, error) {
 		return pipeline.DedupFolder, nil
 	}
 	return 0, location.Wrong("it is folder, archive or off", "--dedup %s", name)
+}
+
+// flagsOf is how often flags are compared that the server does not tell, or
+// what suits the destination: in mbox hardly anybody looks at them.
+func flagsOf(name string, h catalog.Home) (pipeline.Flags, error) {
+	switch {
+	case name == "always" || name == "" && h.Format != "mbox":
+		return pipeline.FlagsAlways, nil
+	case name == "daily" || name == "":
+		return pipeline.FlagsDaily, nil
+	case name == "never":
+		return pipeline.FlagsNever, nil
+	}
+	return 0, location.Wrong("it is always, daily or never", "--flags %s", name)
 }
 
 // ErrNoFolder is returned when a pattern fits no folder.
