@@ -22,7 +22,8 @@ type dialogue struct {
 
 	in      bool // logged in
 	enabled map[string]bool
-	box     *box // open; a pointer to what the folder was when it was opened
+	told    uint64 // the folder's modseq when its changes were told last; 0: never
+	box     *box   // open; a pointer to what the folder was when it was opened
 	name    string
 	view    []*seen // by sequence number
 

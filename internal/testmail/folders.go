@@ -275,9 +275,13 @@ func (d *dialogue) sync(verb string) {
 	if b == nil || b.validity != d.box.validity {
 		return // renumbered: the client finds out when it opens the folder again
 	}
+	if d.box == b && d.told == b.modseq {
+		return // nothing has changed: a folder may be large
+	}
 	d.box = b
 	if verb != "FETCH" && verb != "SEARCH" {
 		d.drop(b)
+		d.told = b.modseq
 	}
 	for i, s := range d.view {
 		if now, ok := b.find(s.uid); ok && b.mails[now].modseq > s.told {
