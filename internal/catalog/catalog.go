@@ -160,11 +160,11 @@ func Open(ctx context.Context, h Home, create bool, doing string) (*Catalog, err
 		}
 	}
 	if err := durable.Mkdir(h.StateDir()); err != nil {
-		return nil, err
+		return nil, noRoom(err, err)
 	}
 	lock, err := durable.LockFile(filepath.Join(h.StateDir(), "lock"), doing)
 	if err != nil {
-		return nil, err
+		return nil, noRoom(err, err)
 	}
 	c := newCatalog(lock, h)
 	if err := c.open(ctx); err != nil {
@@ -212,7 +212,7 @@ func (c *Catalog) open(ctx context.Context) error {
 		// Made by us, so that nobody else may read it whatever the umask is.
 		f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 		if err != nil {
-			return err
+			return noRoom(err, err)
 		}
 		f.Close()
 	}
@@ -372,7 +372,7 @@ func (c *Catalog) Close() error {
 	if m := c.manifest; m != nil {
 		err := m.close()
 		if err == nil && m.dirt && c.conn != nil {
-			err = c.setMeta(manifestSynced, strconv.FormatInt(m.len, 10))
+			err = c.trouble("close", c.setMeta(manifestSynced, strconv.FormatInt(m.len, 10)))
 		}
 		errs = append(errs, err)
 	}
@@ -407,8 +407,19 @@ func (c *Catalog) trouble(op string, err error) error {
 	}
 	if strings.Contains(text, "disk is full") || strings.Contains(text, "SQLITE_FULL") {
 		err = fmt.Errorf("%w: %w", syscall.ENOSPC, err)
+		// SQLite names no path to look at for the room that is left.
+		err = noRoom(&fs.PathError{Op: op, Path: c.home.file(), Err: syscall.ENOSPC}, err)
 	}
 	return &mail.Error{Op: "catalog " + c.home.file() + ": " + op, Scope: mail.ScopeRun, Err: err}
+}
+
+// noRoom adds to err how much room is left where the disk is full, as cause, an
+// error with a path, tells.
+func noRoom(cause, err error) error {
+	if why := durable.Trouble(cause); durable.Full(cause) {
+		return fmt.Errorf("%s: %w", why, err)
+	}
+	return err
 }
 
 // ---- one statement at a time

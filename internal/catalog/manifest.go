@@ -101,7 +101,7 @@ func (c *Catalog) openManifest() (*manifest, error) {
 	}
 	f, err := durable.Append(name)
 	if err != nil {
-		return nil, err
+		return nil, noRoom(err, err)
 	}
 	return &manifest{f: f, len: want}, nil
 }
@@ -175,7 +175,7 @@ func (m *manifest) close() error {
 		m.err = err
 	}
 	if m.err != nil {
-		return fmt.Errorf("the manifest is behind and will be written anew by the next run: %w", m.err)
+		return fmt.Errorf("the manifest is behind and will be written anew by the next run: %w", noRoom(m.err, m.err))
 	}
 	return nil
 }
@@ -284,7 +284,7 @@ func (c *Catalog) writeManifest(name string) (int64, error) {
 		return count.w.Flush()
 	})
 	if err != nil {
-		return 0, fmt.Errorf("manifest: %w", err)
+		return 0, fmt.Errorf("manifest: %w", noRoom(err, err))
 	}
 	return n, c.trouble("manifest", c.transact(func() error {
 		if err := c.setMeta("manifest", strconv.FormatInt(n, 10)); err != nil {
