@@ -433,6 +433,10 @@ func judge(ctx context.Context, err error) (code int, hint string) {
 		return exitUsage, "write to it in the format and layout that it has, or choose another directory"
 	case durable.Full(err):
 		return exitFailed, or(hint, "make room and run the same command again: what is stored stays, and it goes on from there")
+	case errors.Is(err, syscall.EFBIG):
+		return exitFailed, or(hint, "no file may grow so large here: raise the limit (ulimit -f), or choose another file system")
+	case errors.Is(err, syscall.ENAMETOOLONG):
+		return exitFailed, or(hint, "choose a directory with a shorter path")
 	case errors.Is(err, fs.ErrPermission):
 		return exitFailed, or(hint, "check who owns the directory and may write to it")
 	case errors.Is(err, syscall.EROFS):

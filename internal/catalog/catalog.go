@@ -117,10 +117,11 @@ CREATE TABLE run(id INTEGER PRIMARY KEY, started INTEGER NOT NULL, ended INTEGER
 	`ALTER TABLE epoch ADD COLUMN listed INTEGER NOT NULL DEFAULT 0`,
 }
 
-// Exists reports whether there is a catalog at home.
+// Exists reports whether there is a catalog at home. One that may not be looked at
+// is there: to take it for lost would send its owner to repair what is whole.
 func Exists(h Home) bool {
 	_, err := os.Stat(h.file())
-	return err == nil
+	return err == nil || errors.Is(err, fs.ErrPermission)
 }
 
 // Find looks for the archive in dir whatever its format is. One whose catalog
@@ -405,12 +406,66 @@ func (c *Catalog) trouble(op string, err error) error {
 	if strings.Contains(text, "malformed") || strings.Contains(text, "not a database") || strings.Contains(text, "CORRUPT") {
 		err = fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	if strings.Contains(text, "disk is full") || strings.Contains(text, "SQLITE_FULL") {
-		err = fmt.Errorf("%w: %w", syscall.ENOSPC, err)
+	var why error
+	switch {
+	case strings.Contains(text, "disk is full"), strings.Contains(text, "SQLITE_FULL"):
+		why = syscall.ENOSPC
+	case strings.Contains(text, "disk I/O error"), strings.Contains(text, "unable to open"), strings.Contains(text, "readonly"):
+		why = c.reason()
+	}
+	if why != nil {
 		// SQLite names no path to look at for the room that is left.
-		err = noRoom(&fs.PathError{Op: op, Path: c.home.file(), Err: syscall.ENOSPC}, err)
+		err = noRoom(&fs.PathError{Op: op, Path: c.home.file(), Err: why}, fmt.Errorf("%w: %w", why, err))
 	}
 	return &mail.Error{Op: "catalog " + c.home.file() + ": " + op, Scope: mail.ScopeRun, Err: err}
+}
+
+// reason finds out why SQLite could not write. But for a full disk it does not
+// tell a quota, a limit to the size of files or a lack of rights from a disk that is
+// broken. The same calls, made by ourselves, meet the same end: to open its files,
+// and to write one that is as long as they are.
+func (c *Catalog) reason() error {
+	var at int64
+	for _, name := range []string{c.home.file(), c.home.file() + "-wal"} {
+		f, err := os.OpenFile(name, os.O_RDWR, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return plain(err)
+		}
+		if fi, err := f.Stat(); err == nil {
+			at = max(at, fi.Size())
+		}
+		f.Close() // takes SQLite's own locks away (fcntl): the archive's lock stays, and the run is over
+	}
+	name := filepath.Join(c.home.StateDir(), "probe")
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return plain(err)
+	}
+	if _, err = f.WriteAt(make([]byte, 64<<10), at); err == nil {
+		err = f.Sync()
+	}
+	f.Close()
+	os.Remove(name) // at worst it is there when the next one is made
+	if abs, aerr := filepath.Abs(c.home.file()); err == nil && aerr == nil && len(abs) > mostPath {
+		return syscall.ENAMETOOLONG
+	}
+	return plain(err)
+}
+
+// mostPath is how long a path SQLite takes at least: MAX_PATHNAME of its os_unix.c,
+// without what it adds to the names of its own files.
+const mostPath = 512 - len("-journal") - 2
+
+// plain is an error without the path: that of the catalog is told already.
+func plain(err error) error {
+	var e *fs.PathError
+	if errors.As(err, &e) {
+		return e.Err
+	}
+	return err
 }
 
 // noRoom adds to err how much room is left where the disk is full, as cause, an
