@@ -104,7 +104,8 @@ func (f *folder) State(context.Context) (sink.State, error) {
 	return sink.State(fmt.Sprintf("%d %d %d %s", durable.Inode(fi), size, fi.ModTime().UnixNano(), hex.EncodeToString(sum[:8]))), nil
 }
 
-// Mark implements sink.Folder: the mark is the file's length.
+// Mark implements sink.Folder: the mark is the file's length and, so that Recover can
+// tell whether it still means the same spot, a hash of the bytes before it.
 func (f *folder) Mark(ctx context.Context) (sink.Mark, error) {
 	size, err := f.lock(ctx)
 	if err != nil {
@@ -114,10 +115,26 @@ func (f *folder) Mark(ctx context.Context) (sink.Mark, error) {
 		f.unlock()
 		return "", durable.Fail("mark", mail.ScopeFolder, err)
 	}
+	hash, err := before(f.w, size)
+	if err != nil {
+		f.unlock()
+		return "", durable.Fail("mark", mail.ScopeFolder, err)
+	}
 	f.tail.begin(f.w, size)
 	f.put = mboxrd.NewWriter(&f.tail)
 	f.results, f.failed = nil, nil
-	return sink.Mark(strconv.FormatInt(size, 10)), nil
+	return sink.Mark(strconv.FormatInt(size, 10) + " " + hash), nil
+}
+
+// before is a hash of what lies before an offset: enough to hold the line ends, the
+// separator and the Message-ID of most last messages.
+func before(r io.ReaderAt, offset int64) (string, error) {
+	buf := make([]byte, min(offset, 1<<10))
+	if n, err := r.ReadAt(buf, offset-int64(len(buf))); n < len(buf) {
+		return "", err
+	}
+	sum := sha256.Sum256(buf)
+	return hex.EncodeToString(sum[:8]), nil
 }
 
 // gap tells which line ends the last record lacks, as another program may have

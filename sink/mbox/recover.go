@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"mailhaul/internal/durable"
@@ -29,6 +30,10 @@ import (
 //     FOLDER.mbox.torn-DATE and cut off. A whole record with torn bytes behind
 //     it, too few to make a separator or zeroes, is told from them.
 //
+// Where the mark does not mean the spot any more that it did, since another program
+// has rewritten the file, the whole of it is looked at, and only what cannot be
+// anybody's mail counts as torn: to cut at the mark would cut a message in two.
+//
 // What stays is written once more over itself before the sync: it may be in
 // memory only, and look clean, if an fsync failed when it was written.
 func (f *folder) Recover(ctx context.Context, mark sink.Mark, want []sink.Want) ([]sink.Place, error) {
@@ -40,11 +45,11 @@ func (f *folder) Recover(ctx context.Context, mark sink.Mark, want []sink.Want) 
 	if err != nil {
 		return nil, durable.Fail("recover", mail.ScopeFolder, err)
 	}
-	from, err := f.start(mark, size)
+	from, marked, err := f.start(mark, size)
 	if err != nil {
-		return nil, &mail.Error{Op: "recover", Scope: mail.ScopeFolder, Err: err}
+		return nil, durable.Fail("recover", mail.ScopeFolder, err)
 	}
-	places, end, err := f.match(ctx, from, size, mark != "", want)
+	places, end, err := f.match(ctx, from, size, marked, want)
 	if err != nil {
 		return nil, durable.Fail("recover", mail.ScopeFolder, err)
 	}
@@ -53,7 +58,7 @@ func (f *folder) Recover(ctx context.Context, mark sink.Mark, want []sink.Want) 
 			return nil, durable.Fail("recover", mail.ScopeRun, err)
 		}
 	}
-	if mark != "" {
+	if marked {
 		if err := f.w.Rewrite(from, end); err != nil {
 			return nil, durable.Fail("recover", mail.ScopeRun, err)
 		}
@@ -66,18 +71,25 @@ func (f *folder) Recover(ctx context.Context, mark sink.Mark, want []sink.Want) 
 	return places, nil
 }
 
-func (f *folder) start(mark sink.Mark, size int64) (int64, error) {
+// start is the offset of a mark, or that of the whole folder where there is none to
+// go by.
+func (f *folder) start(mark sink.Mark, size int64) (from int64, marked bool, err error) {
 	if mark == "" {
-		return 0, nil
+		return 0, false, nil
 	}
-	from, err := strconv.ParseInt(string(mark), 10, 64)
-	switch {
-	case err != nil || from < 0:
-		return 0, fmt.Errorf("%s: mark %q is none of ours", f.root.Path(f.name), string(mark))
-	case from > size:
-		return 0, fmt.Errorf("%s: has %d bytes where %d were: changed by another program", f.root.Path(f.name), size, from)
+	offset, hash, _ := strings.Cut(string(mark), " ") // older ones had no hash
+	from, err = strconv.ParseInt(offset, 10, 64)
+	if err != nil || from < 0 {
+		return 0, false, fmt.Errorf("%s: mark %q is none of ours", f.root.Path(f.name), string(mark))
 	}
-	return from, nil
+	if from <= size {
+		now, err := before(f.w, from)
+		if err != nil || hash == "" || now == hash {
+			return from, true, err
+		}
+	}
+	f.sink.opt.Log.Warn("changed by another program since a run died", "mailbox", f.root.Path(f.name))
+	return 0, false, nil
 }
 
 // A matcher finds wanted messages among records.

@@ -236,12 +236,50 @@ func TestRecoverWhole(t *testing.T) {
 	}
 }
 
-func TestShortened(t *testing.T) {
+// TestNoMark: a mark that is none of ours is an error that names the file.
+func TestNoMark(t *testing.T) {
 	f, name := inbox(t, line+"a\n\n", Options{})
-	for _, mark := range []sink.Mark{"1000", "-1", "x"} {
+	for _, mark := range []sink.Mark{"-1", "x"} {
 		_, err := f.Recover(ctx, mark, nil)
 		if mail.ScopeOf(err, 0) != mail.ScopeFolder || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", mark, err)
+		}
+	}
+}
+
+// TestRewrittenBeforeRecover: between a death and the next run another program has
+// deleted messages before the mark, which then lies within a message or behind the
+// end of the file. What has arrived is found, and nobody's mail is cut.
+func TestRewrittenBeforeRecover(t *testing.T) {
+	was := []string{line + "first\n\n", line + "second\nof two lines\n\n", line + "third\nof\nthree\n\n"}
+	d, e := message("fourth, which has arrived\n"), message("fifth, too\n")
+	for gone := range len(was) + 1 {
+		for _, torn := range []string{"", line + "sixth, which ha"} {
+			f, name := inbox(t, strings.Join(was, ""), Options{})
+			mark, err := f.Mark(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range []*sink.Message{d, e} {
+				if err := f.Put(ctx, m); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := f.Sync(ctx); err != nil {
+				t.Fatal(err)
+			}
+			whole := strings.TrimPrefix(content(t, name), strings.Join(was[:gone], ""))
+			if err := os.WriteFile(name, []byte(whole+torn), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			places, err := f.Recover(ctx, mark, wants(d, e, message("sixth, which has not\n")))
+			if err != nil || places[0] == "" || places[1] == "" || places[2] != "" {
+				t.Errorf("%d gone, %q: found %q, %v", gone, torn, places, err)
+			}
+			if content(t, name) != whole || aside(t, name) != torn {
+				t.Errorf("%d gone, %q: left %q, and aside %q", gone, torn, content(t, name), aside(t, name))
+			}
+			f.Close()
 		}
 	}
 }
