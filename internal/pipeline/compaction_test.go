@@ -33,3 +33,45 @@ func TestCompactedAtEqualLength(t *testing.T) {
 		t.Errorf("%d messages lie there, want 4", n)
 	}
 }
+
+// TestChangedAfterDeath has a run die between intention and commit, and then the
+// owner of the archive delete what earlier runs have committed: the first message,
+// and in an mbox thereby more than the dead run has written.
+func TestChangedAfterDeath(t *testing.T) {
+	each(t, func(t *testing.T, a *archive) {
+		s := &fake{}
+		for i := range 6 {
+			s.folder("INBOX").add(letter(i))
+		}
+		a.must(s)
+		s.folder("INBOX").add("Subject: x\r\n\r\n")
+		if err := interrupted(a, s); err != nil {
+			t.Fatal(err)
+		}
+		if a.format == "mbox" {
+			name := filepath.Join(a.dir, "INBOX.mbox")
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			second := bytes.Index(text, []byte("\n\nFrom ")) + 2
+			if err := os.WriteFile(name, text[second:], 0o600); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			names, err := filepath.Glob(filepath.Join(a.dir, "INBOX", "new", "*"))
+			if err != nil || len(names) != 7 {
+				t.Fatal(names, err)
+			}
+			if err := os.Remove(names[0]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a.must(s)
+		a.must(s) // which writes the manifest anew
+		a.holds(s.texts())
+		if n := a.stored(); n != 7 {
+			t.Errorf("%d messages lie there, want 7", n)
+		}
+	})
+}

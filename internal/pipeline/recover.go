@@ -62,12 +62,11 @@ func (r *run) recoverBatch(ctx context.Context, id int64, b *catalog.Batch) erro
 			found++
 		}
 	}
-	after, err := f.State(ctx)
-	if err != nil {
-		return err
-	}
 	at("commit recovered")
-	if _, err := r.Catalog.Commit(ctx, id, done, b.Folder, after); err != nil {
+	// The folder's state stays that of the last commit, so that it is looked at
+	// next: others may have been here since that run died, and a state taken now
+	// would hide what they have done.
+	if _, err := r.Catalog.Commit(ctx, id, done, b.Folder, ""); err != nil {
 		return err
 	}
 	at("recovered")
