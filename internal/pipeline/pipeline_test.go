@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -141,36 +142,12 @@ func (a *archive) holds(want map[mail.Path][]string) {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	read := func(l catalog.Line) error {
-		f, err := s.Open(a.t.Context(), mail.Path(l.Folder), false)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		r, err := f.(sink.Reader).Read(a.t.Context(), sink.Place(l.Place))
-		if err != nil {
-			return fmt.Errorf("%s %s: %w", l.Folder, l.Place, err)
-		}
-		defer r.Close()
-		text, err := io.ReadAll(r)
-		if err != nil {
-			return err
-		}
-		ends, err := mail.ParseEnds(l.Ends)
-		if err != nil {
-			return err
-		}
-		var raw strings.Builder
-		w := ends.Restore(&raw)
-		w.Write(text)
-		w.Close()
-		got[mail.Path(l.Path)] = append(got[mail.Path(l.Path)], raw.String())
-		return nil
-	}
 	for _, l := range lines {
-		if err := read(l); err != nil {
+		raw, err := rebuilt(a.t.Context(), s, l)
+		if err != nil {
 			a.t.Fatal(err)
 		}
+		got[mail.Path(l.Path)] = append(got[mail.Path(l.Path)], string(raw))
 	}
 	for _, m := range []map[mail.Path][]string{got, want} {
 		for _, texts := range m {
@@ -180,6 +157,31 @@ func (a *archive) holds(want map[mail.Path][]string) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		a.t.Errorf("archive (-want +got):\n%s", diff)
 	}
+}
+
+// rebuilt is the message that a line of the manifest leads to, as it came.
+func rebuilt(ctx context.Context, s sink.Sink, l catalog.Line) ([]byte, error) {
+	f, err := s.Open(ctx, mail.Path(l.Folder), false)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	r, err := f.(sink.Reader).Read(ctx, sink.Place(l.Place))
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", l.Folder, l.Place, err)
+	}
+	defer r.Close()
+	ends, err := mail.ParseEnds(l.Ends)
+	if err != nil {
+		return nil, err
+	}
+	var raw bytes.Buffer
+	w := ends.Restore(&raw)
+	if _, err := io.Copy(w, r); err != nil {
+		return nil, err
+	}
+	err = w.Close()
+	return raw.Bytes(), err
 }
 
 // stored counts the messages that lie in the archive's folders.

@@ -43,6 +43,7 @@ type powered struct {
 	wrap func(sink.Sink) sink.Sink
 
 	lenient bool // what is missing in the archive is no error
+	keep    bool // nothing is removed from the server
 }
 
 func newPowered(t *testing.T, format, layout, addr string) *powered {
@@ -61,7 +62,8 @@ func (p *powered) dial(ctx context.Context) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, "tcp", p.addr)
 }
 
-// back runs one backup. A source that removes is let do so at once.
+// back runs one backup. A source that removes is let do so at once, unless it is to
+// keep the mail.
 func (p *powered) back(src source.Source) (Report, error) {
 	ctx := p.t.Context()
 	defer src.Close()
@@ -77,7 +79,7 @@ func (p *powered) back(src source.Source) (Report, error) {
 	}
 	o := p.options
 	o.Readers, o.Batch = 1, BatchLimit{Messages: 3}
-	if _, ok := src.(source.Remover); ok {
+	if _, ok := src.(source.Remover); ok && !p.keep {
 		o.Remove = Remove{Yes: true, Sure: true}
 	}
 	if err = c.Admit(ctx, p.account, false); err == nil {
