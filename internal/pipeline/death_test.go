@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -85,8 +86,10 @@ func toServer(addr string) sink.Sink {
 		Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() }})
 }
 
-// deathRun is one backup; by POP3 with deletion at once.
-func deathRun(ctx context.Context, addr, dir, format, protocol string) error {
+// deathRun is one backup as planned: "imap", or "pop3" with deletion at once, then
+// perhaps "keep", for no deletion, and a scope of deduplication.
+func deathRun(ctx context.Context, addr, dir, format, plan string) error {
+	protocol, rest, _ := strings.Cut(plan, " ")
 	dial := func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", addr) }
 	s, err := deathSink(ctx, dir, format)
 	if err != nil {
@@ -109,10 +112,15 @@ func deathRun(ctx context.Context, addr, dir, format, protocol string) error {
 	case strings.HasPrefix(format, "imap:"):
 		o.Dedup = DedupOff
 	}
+	for _, word := range strings.Fields(rest) {
+		if d, ok := dedupNames[word]; ok {
+			o.Dedup = d
+		}
+	}
 	var src source.Source
 	if protocol == "pop3" {
 		src = pop3.OverConn("ann", "secret", dial)
-		o.Remove = Remove{Yes: true, Sure: true}
+		o.Remove = Remove{Yes: !strings.Contains(rest, "keep"), Sure: true}
 	} else {
 		src = imap.OverConn("ann", "secret", 1, dial)
 	}
@@ -124,6 +132,8 @@ func deathRun(ctx context.Context, addr, dir, format, protocol string) error {
 	}
 	return err
 }
+
+var dedupNames = map[string]Dedup{"folder": DedupFolder, "archive": DedupArchive, "off": DedupOff}
 
 // deathSink is an archive in dir, or with the format "imap:HOST:PORT" an account
 // there, whose catalog lies in dir.
@@ -278,6 +288,93 @@ func imapDeath(t *testing.T, format string, n int) (lived bool) {
 		}
 	}
 	m.Untouched(t)
+	return lived
+}
+
+// TestDeathInEachScope lets runs die, once and twice, in each scope of deduplication,
+// by IMAP and by POP3, with deletion and without. The tests above do so at every step
+// for the usual scope; this one takes samples, the same ones each time.
+func TestDeathInEachScope(t *testing.T) {
+	quiet(t)
+	stride, pairs := 19, 3
+	if testing.Short() || raced {
+		stride, pairs = 80, 1
+	}
+	for i, c := range []struct {
+		plan          string
+		mbox, maildir int // messages that lie in the archive in the end
+	}{
+		{"imap archive", 5, 9}, {"imap off", 9, 9}, {"imap folder", 8, 9},
+		{"pop3 folder", 5, 7}, {"pop3 archive", 5, 7}, {"pop3 off", 7, 7},
+		{"pop3 keep folder", 5, 7}, {"pop3 keep archive", 5, 7}, {"pop3 keep off", 7, 7},
+	} {
+		for j, format := range formats {
+			t.Run(c.plan+"/"+format, func(t *testing.T) {
+				t.Parallel()
+				want := []int{c.mbox, c.maildir}[j]
+				points, n := 0, 1+(7*i+3*j)%stride
+				for ; !scopeDeath(t, format, c.plan, want, n); n += stride {
+					points++
+				}
+				r := rand.New(rand.NewPCG(uint64(i), uint64(j)))
+				for range pairs {
+					scopeDeath(t, format, c.plan, want, 1+r.IntN(n), 1+r.IntN(60))
+				}
+				t.Logf("%d points of death, %d pairs", points, pairs)
+			})
+		}
+	}
+}
+
+// scopeDeath dies at one step after the other, a run each, and reports whether the last
+// run lived longer. Nothing is lost then, on the way and in the end.
+func scopeDeath(t *testing.T, format, plan string, want int, steps ...int) (lived bool) {
+	a := &archive{t: t, dir: filepath.Join(t.TempDir(), "archive"), format: format}
+	var addr string
+	var left func() []testmail.Message
+	if strings.HasPrefix(plan, "pop3") {
+		p := &testmail.POP3{Cleartext: true}
+		defer p.Close()
+		p.Deliver(doomed()...)
+		p.Update = func(gone []testmail.Message) {
+			there, _ := a.lies()
+			for _, m := range gone {
+				if there[textDigest(testmail.KeptPOP3(m.Raw()))] == 0 {
+					t.Errorf("steps %v: %s is deleted, and not in the archive", steps, m.Name)
+				}
+			}
+			if strings.Contains(plan, "keep") {
+				t.Errorf("steps %v: %d messages are deleted", steps, len(gone))
+			}
+		}
+		addr, left = p.Start(t), p.Left
+		for _, n := range steps {
+			lived = runChild(t, n, addr, a, plan)
+			p.Drop()
+		}
+	} else {
+		m := &testmail.Model{Cleartext: true}
+		defer m.Close()
+		m.Deliver("INBOX", doomed()[:4]...)
+		m.Folder("Work")
+		m.Deliver("Work", doomed()[2:]...)
+		addr, left = m.Start(t), func() []testmail.Message { return append(m.Mails("INBOX"), m.Mails("Work")...) }
+		for _, n := range steps {
+			lived = runChild(t, n, addr, a, plan)
+		}
+	}
+	for run := range 2 {
+		if err := deathRun(t.Context(), addr, a.dir, format, plan); err != nil {
+			t.Fatalf("steps %v: %v", steps, err)
+		}
+		whole, count := a.lies()
+		if len(whole) != 5 || count != want {
+			t.Errorf("steps %v, run %d: %d messages of %d contents lie in the archive, want %d of 5", steps, run, count, len(whole), want)
+		}
+	}
+	if n := len(left()); n != 0 && strings.HasPrefix(plan, "pop3") && !strings.Contains(plan, "keep") {
+		t.Errorf("steps %v: %d are left on the server", steps, n)
+	}
 	return lived
 }
 
