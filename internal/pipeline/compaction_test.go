@@ -36,15 +36,22 @@ func TestCompactedAtEqualLength(t *testing.T) {
 
 // TestChangedAfterDeath has a run die between intention and commit, and then the
 // owner of the archive delete what earlier runs have committed: the first message,
-// and in an mbox thereby more than the dead run has written.
+// and in an mbox thereby more than the dead run has written, or just as much, so that
+// what it has written lies where the last message was.
 func TestChangedAfterDeath(t *testing.T) {
+	for _, last := range []string{"Subject: x\r\n\r\n", letter(8)} {
+		changedAfterDeath(t, last)
+	}
+}
+
+func changedAfterDeath(t *testing.T, last string) {
 	each(t, func(t *testing.T, a *archive) {
 		s := &fake{}
 		for i := range 6 {
 			s.folder("INBOX").add(letter(i))
 		}
 		a.must(s)
-		s.folder("INBOX").add("Subject: x\r\n\r\n")
+		s.folder("INBOX").add(last)
 		if err := interrupted(a, s); err != nil {
 			t.Fatal(err)
 		}

@@ -62,10 +62,13 @@ func (r *run) recoverBatch(ctx context.Context, id int64, b *catalog.Batch) erro
 			found++
 		}
 	}
+	// Others may have been here since that run died. What they have done to the
+	// messages of earlier runs is looked for while those are all that the catalog
+	// knows: an adopted one may lie just where the last of them was, and hide it.
+	if err := r.checkOne(ctx, b.Folder); err != nil {
+		return err
+	}
 	at("commit recovered")
-	// The folder's state stays that of the last commit, so that it is looked at
-	// next: others may have been here since that run died, and a state taken now
-	// would hide what they have done.
 	if _, err := r.Catalog.Commit(ctx, id, done, b.Folder, ""); err != nil {
 		return err
 	}
@@ -97,6 +100,24 @@ func (r *run) checkArchive(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// checkOne does so for one folder, if it has ever been committed to.
+func (r *run) checkOne(ctx context.Context, path mail.Path) error {
+	folders, err := r.Catalog.States(ctx)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(folders, func(f catalog.SinkFolder) bool { return f.Path == path })
+	if i < 0 {
+		return nil
+	}
+	lost, err := r.Catalog.Lost(ctx)
+	if err != nil {
+		return err
+	}
+	lost = slices.DeleteFunc(lost, func(s catalog.Stored) bool { return s.Folder != path })
+	return r.checkFolder(ctx, folders[i], lost)
 }
 
 // checkFolder looks at one folder. What was lost there may be back, as when its
