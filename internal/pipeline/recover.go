@@ -112,12 +112,7 @@ func (r *run) checkOne(ctx context.Context, path mail.Path) error {
 	if i < 0 {
 		return nil
 	}
-	lost, err := r.Catalog.Lost(ctx)
-	if err != nil {
-		return err
-	}
-	lost = slices.DeleteFunc(lost, func(s catalog.Stored) bool { return s.Folder != path })
-	return r.checkFolder(ctx, folders[i], lost)
+	return r.checkFolder(ctx, folders[i], nil) // what was lost may be about to be adopted
 }
 
 // checkFolder looks at one folder. What was lost there may be back, as when its
@@ -125,7 +120,7 @@ func (r *run) checkOne(ctx context.Context, path mail.Path) error {
 func (r *run) checkFolder(ctx context.Context, known catalog.SinkFolder, lost []catalog.Stored) error {
 	f, err := r.acquire(ctx, known.Path, false)
 	if errors.Is(err, fs.ErrNotExist) {
-		return r.lose(ctx, known.Path, nil, nil)
+		return r.lose(ctx, known.Path, nil, nil, nil)
 	}
 	if err != nil {
 		return err
@@ -148,18 +143,29 @@ func (r *run) checkFolder(ctx context.Context, known catalog.SinkFolder, lost []
 	if !ok {
 		return r.Catalog.SetState(ctx, known.Path, now)
 	}
-	places := places{seed: maphash.MakeSeed()}
+	ours, err := r.standing(ctx, known.Path)
+	if err != nil {
+		return err
+	}
+	there := places{seed: ours.seed}
+	var last []sink.Place // in the order of the folder, of our messages
 	for found, err := range scan.Scan(ctx, false) {
 		if err != nil {
 			return err
 		}
-		places.add(found.Place)
+		there.add(found.Place)
+		if ours.has(found.Place) {
+			last = append(last, found.Place)
+			last = last[max(0, len(last)-proofs):]
+		}
 	}
-	places.sort()
-	if err := r.regain(ctx, lost, &places); err != nil {
+	there.sort()
+	// In a Maildir what is fetched again gets the name that it had.
+	lost = slices.DeleteFunc(lost, func(s catalog.Stored) bool { return ours.has(s.Place) })
+	if err := r.regain(ctx, lost, &there); err != nil {
 		return err
 	}
-	if err := r.lose(ctx, known.Path, &places, scan); err != nil {
+	if err := r.lose(ctx, known.Path, &there, last, scan); err != nil {
 		return err
 	}
 	return r.Catalog.SetState(ctx, known.Path, now)
@@ -237,23 +243,38 @@ func (r *run) regain(ctx context.Context, lost []catalog.Stored, there *places) 
 	return r.Catalog.Regain(ctx, back)
 }
 
-// lose marks what is not in a folder any more. A nil places is a folder that
-// is gone altogether.
-func (r *run) lose(ctx context.Context, path mail.Path, there *places, scan sink.Scanner) error {
+// proofs is how many messages at the end of a folder are read where others were at
+// work: more than one, since the last ones may be equal.
+const proofs = 8
+
+// lose marks what is not in a folder any more; last are the last places in it. A nil
+// places is a folder that is gone altogether.
+func (r *run) lose(ctx context.Context, path mail.Path, there *places, last []sink.Place, scan sink.Scanner) error {
 	missing := map[int64]catalog.Stored{}
-	var last catalog.Stored
+	var ends []catalog.Stored
 	for s, err := range r.Catalog.Messages(ctx, path) {
 		if err != nil {
 			return err
 		}
-		if last = s; there == nil || !there.has(s.Place) {
+		if there == nil || !there.has(s.Place) {
 			missing[s.Message] = s
 		}
+		if slices.Contains(last, s.Place) {
+			ends = append(ends, s)
+		}
 	}
-	if scan != nil && last.Message != 0 {
+	if scan != nil {
 		// In an mbox from which a message was taken, others may lie exactly where
-		// one was before, if they are equally long; not the last one, too.
-		if _, err := r.prove(ctx, last); len(missing) > 0 || err != nil {
+		// one was before, if they are equally long. Where the last one was there is
+		// nothing then, or another one that has come since. The catalog's own order
+		// does not tell which is the last: a batch is filed by digests.
+		moved := len(missing) > 0
+		for i := 0; i < len(ends) && !moved; i++ {
+			_, err := r.prove(ctx, ends[i])
+			moved = err != nil
+		}
+		if moved {
+			var err error
 			if missing, err = r.rematch(ctx, path, scan); err != nil {
 				return err
 			}
