@@ -148,7 +148,9 @@ func TestFullDisk(t *testing.T) {
 				sizes, fulls := 0, 0
 				step := page
 				switch {
-				case testing.Short() || raced:
+				case raced:
+					step *= 32
+				case testing.Short():
 					step *= 16
 				case l.layout != "":
 					step *= 3 // it writes the same files under other names
@@ -185,8 +187,8 @@ func TestFullDisk(t *testing.T) {
 					}
 				}
 				t.Logf("%d sizes, full at %d of them", sizes, fulls)
-				if fulls < 3 {
-					t.Error("the disk was hardly ever full")
+				if fulls == 0 {
+					t.Error("the disk was never full")
 				}
 			})
 		}

@@ -25,7 +25,7 @@ func TestDiskFails(t *testing.T) {
 	faults := []syscall.Errno{syscall.EDQUOT, syscall.EIO, syscall.EROFS, syscall.EACCES, syscall.ENOSPC, syscall.EFBIG}
 	stride := 7
 	if testing.Short() || raced {
-		stride = 47
+		stride, faults = 47, faults[:3]
 	}
 	for _, l := range layouts {
 		t.Run(l.name, func(t *testing.T) {
@@ -45,7 +45,7 @@ func TestDiskFails(t *testing.T) {
 				}
 			}
 			t.Logf("%d failures", points)
-			if points < 12 {
+			if points < 4 {
 				t.Error("hardly anything failed")
 			}
 		})

@@ -39,7 +39,10 @@ import (
 func TestRandomPrograms(t *testing.T) {
 	quiet(t)
 	programs := 240
-	if testing.Short() || raced {
+	switch {
+	case raced:
+		programs = 12
+	case testing.Short():
 		programs = 30
 	}
 	runs, pops := 0, 0
