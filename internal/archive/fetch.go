@@ -194,27 +194,10 @@ func (m *mailbox) describe(ctx context.Context, id source.ID) (d source.Descript
 		return d, false, err
 	}
 	defer text.Close()
-	head, err := header(text)
+	head, err := mail.ReadHeader(text)
 	if err != nil {
 		return d, false, nil // Fetch tells what is wrong with it
 	}
 	h := mail.Describe(head)
 	return source.Description{ID: id, Size: x.Ends.Size(x.At.Text, x.At.Lines), MessageID: h.MessageID, Head: h.Head, Digest: x.At.Digest}, true, nil
-}
-
-// header reads as much of a text as its header takes.
-func header(text io.Reader) (head []byte, err error) {
-	for len(head) < mail.MostHeader {
-		was := len(head)
-		head = append(head, make([]byte, 4<<10)...)
-		n, err := text.Read(head[was:])
-		head = head[:was+n]
-		if err == io.EOF || bytes.HasPrefix(head, []byte{'\n'}) || bytes.Contains(head[max(was-1, 0):], []byte("\n\n")) {
-			return head, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return head, nil
 }

@@ -3,6 +3,7 @@ package mail
 import (
 	"bytes"
 	"crypto/sha256"
+	"io"
 	"strings"
 )
 
@@ -20,6 +21,24 @@ func Header(text []byte) []byte {
 		return text[:i+1]
 	}
 	return text
+}
+
+// ReadHeader reads as much of a text form as its header takes, and a little more
+// perhaps: Header and Describe find its end.
+func ReadHeader(text io.Reader) (head []byte, err error) {
+	for len(head) < MostHeader {
+		was := len(head)
+		head = append(head, make([]byte, 4<<10)...)
+		n, err := text.Read(head[was:])
+		head = head[:was+n]
+		if err == io.EOF || bytes.HasPrefix(head, []byte{'\n'}) || bytes.Contains(head[max(was-1, 0):], []byte("\n\n")) {
+			return head, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return head, nil
 }
 
 // Hints are what a header tells of its message. They find candidates and fill
