@@ -19,11 +19,13 @@ type fake struct {
 	mu      sync.Mutex
 	folders []*fakeFolder
 	bodies  int // fetched
+	heads   int // times that headers were asked for
 	lists   int
 	opens   int
 	pop     bool // IDs are texts, there are no dates, flags, cursors
 	removes [][]source.ID
 	refuse  func(ids []source.ID) ([]source.ID, error)           // what Remove does instead
+	listing func(id source.ID)                                   // called for each entry of a listing; nil: nothing is
 	fault   func(what string, f *fakeFolder, id source.ID) error // before each body; nil: none
 }
 
@@ -180,6 +182,9 @@ func (m *fakeMailbox) list(ctx context.Context, since source.Cursor, onlyNew boo
 		for _, msg := range messages {
 			if m.listing.Partial && (!f.noState && msg.modseq <= modseq || f.noState && msg.uid < next) {
 				continue
+			}
+			if f := m.s.listing; f != nil {
+				f(m.s.id(msg))
 			}
 			e := m.s.entry(msg)
 			if same && f.noState && msg.uid < next {

@@ -27,6 +27,8 @@ type folder struct {
 	rewound  bool // it went back in this run
 	progress bool // something was committed in this try
 
+	binding *rebinding // of this run; nil: none yet
+
 	pages    Counts // of the pages that are done, where a store shows its mail by pages
 	failures int    // of them, in the report
 	unsure   int    // likewise
@@ -213,8 +215,8 @@ func (f *folder) enter(ctx context.Context, box source.Mailbox) error {
 			Err: errors.New("the server has renumbered the folder twice during this run; run again later")}
 	}
 	f.renewed = true
-	f.note(f.Path, "%s: the server has renumbered the folder (UIDVALIDITY %s): its messages are read again and compared; none is stored twice",
-		mail.Clean(string(f.Path)), mail.Clean(box.Epoch()))
+	f.note(f.Path, "%s: the server has renumbered the folder (UIDVALIDITY %s): %s; none is stored twice",
+		mail.Clean(string(f.Path)), mail.Clean(box.Epoch()), f.reading())
 	return nil
 }
 
@@ -367,8 +369,8 @@ func (t *try) begin(ctx context.Context) error {
 // rewind gives up what is known of the folder's numbers.
 func (t *try) rewind(ctx context.Context) error {
 	t.rewound = true
-	t.note(t.Path, "%s: the server has gone back to an older state (restored from a backup?): its messages are read again and compared; none is stored twice",
-		mail.Clean(string(t.Path)))
+	t.note(t.Path, "%s: the server has gone back to an older state (restored from a backup?): %s; none is stored twice",
+		mail.Clean(string(t.Path)), t.reading())
 	if err := t.Catalog.Rewind(ctx, t.box); err != nil {
 		return err
 	}
@@ -407,6 +409,11 @@ func (t *try) account() {
 
 // list compares the listing with the catalog, piece by piece.
 func (t *try) list(ctx context.Context, since source.Cursor) error {
+	if since == "" {
+		if err := t.rebind(ctx); err != nil {
+			return err
+		}
+	}
 	piece := make([]source.Entry, 0, chunk)
 	list := t.mbox.List
 	if n, ok := t.mbox.(source.Newer); ok && !t.flagsDue() {
@@ -505,6 +512,9 @@ func (t *try) sight(id source.ID) {
 // unknown decides how an entry comes over: from the archive where the server
 // itself says that it is the same as a stored one, else from the server.
 func (t *try) unknown(ctx context.Context, e source.Entry) error {
+	if bound, err := t.rebound(ctx, e); bound || err != nil {
+		return err
+	}
 	if e.Global == "" || t.liar.Load() || t.elsewhere() && !t.labels() {
 		t.want = append(t.want, e)
 		return nil

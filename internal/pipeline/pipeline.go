@@ -17,6 +17,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -57,6 +58,7 @@ type Options struct {
 	Refill  bool // bring again what has gone from a destination that others change, too
 	Flags   Flags
 	Share   bool // source folders may go to the same folder of the sink
+	Rebind  bool // recognise what was renumbered without downloading it, where the sink is on this machine (rebind.go)
 	Readers int  // mailboxes read at once; 0: 4
 	Batch   BatchLimit
 
@@ -66,6 +68,10 @@ type Options struct {
 
 	Now   func() time.Time                           // nil: time.Now
 	Sleep func(context.Context, time.Duration) error // nil: a timer
+
+	// Random decides what of a renumbered folder is looked into: a server must
+	// not be able to foresee it. nil: crypto/rand.
+	Random io.Reader
 }
 
 // A Dedup says how far a content that is already there is looked for.
