@@ -258,7 +258,9 @@ func (d *dialogue) send(a *Answer) bool {
 			}
 			d.printf("%s {%d}\r\n", it.Name, it.Size)
 			n, err := d.w.Stream(it.Body)
-			d.m.sentBody(n)
+			if !strings.HasPrefix(it.Name, "BODY[HEADER") {
+				d.m.sentBody(n)
+			}
 			if err != nil {
 				return false
 			}

@@ -138,6 +138,7 @@ func (h *host) Count(verb string) int {
 }
 
 // Bodies is how many bodies were sent since the last Reset, whole or not.
+// Headers alone are none.
 func (h *host) Bodies() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
