@@ -36,6 +36,14 @@ equal content counts. folder: within a folder (default for mbox). archive: in
 the whole archive (default for Maildir, where every folder stays complete, by
 hard links). off: never.
 
+--rebind is for a large folder that its server has renumbered or set back, which a
+run says. Without it the folder is downloaded again and compared, and nothing is
+stored twice. With it a message is taken for one in the archive without being
+downloaded if its size, date and header are those of exactly one message of this
+folder there. At least 95 of 100 must be recognised so, and 20 and one in a hundred
+of these, drawn by chance, are downloaded and compared. One that is not equal, and
+all is downloaded.
+
 --delete-after deletes messages of a POP3 account at the server, which is never
 done otherwise: each was committed to this archive that long ago, its copy was
 read back just now and found equal. Deleting more than half of the mailbox, or
@@ -75,6 +83,7 @@ func (a *app) backup() *cobra.Command {
 	f.StringArrayVar(&j.Exclude, "exclude", nil, "no folder that fits `PATTERN`, nor those below; may be repeated")
 	f.StringVar(&j.Dedup, "dedup", "", "store equal messages once per `SCOPE`: folder, archive or off")
 	f.StringVar(&size, "max-size", "", "leave messages of more than `SIZE` bytes (500k, 25M, 2G) on the server")
+	f.BoolVar(&j.Rebind, "rebind", false, "do not download again what a server has renumbered, where size, date and header tell; a sample is compared")
 	f.StringVar(&age, "delete-after", "", "POP3: delete at the server what has been in the archive for `TIME` (30d, 2w, 12h, or 0 for at once)")
 	f.BoolVar(&j.Remove.Sure, "yes", false, "delete also where that is most of a mailbox")
 	f.BoolVar(&j.AddAccount, "add-account", false, "let a further account into an archive")

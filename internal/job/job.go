@@ -35,6 +35,7 @@ type Job struct {
 	MaxSize    int64    // leave out larger messages; 0: none
 	Remove     pipeline.Remove
 	AddAccount bool // let a further account into the archive
+	Rebind     bool // recognise what a server has renumbered by size, date and header
 	Live       bool // of an archive as From: leave out what its server was last seen not to have
 
 	Maps   []string // "Old/*=New/*": where folders go, for a destination with folders of its own
@@ -186,7 +187,7 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 		Source: src, Sink: to, Catalog: cat, Account: account, Listed: listed,
 		Spool: spool.New(home.StateDir(), spool.Budget),
 		Options: pipeline.Options{Folders: choose, Dedup: dedup, Flags: flags, MaxSize: j.MaxSize, Remove: j.Remove,
-			Most: j.Most, Resend: j.Resend, Refill: j.Refill, Share: len(j.Maps) > 0, Labels: labels, Sleep: r.Sleep},
+			Most: j.Most, Resend: j.Resend, Refill: j.Refill, Rebind: j.Rebind, Share: len(j.Maps) > 0, Labels: labels, Sleep: r.Sleep},
 		Observe: r.Observe,
 	}
 	report, err = p.Run(ctx)
