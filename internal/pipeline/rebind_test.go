@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,7 +19,9 @@ import (
 
 	"mailhaul/internal/catalog"
 	"mailhaul/internal/mail"
+	"mailhaul/internal/testmail"
 	"mailhaul/source"
+	"mailhaul/source/imap"
 )
 
 // Describe makes the fake a source.Describer: headers only.
@@ -579,4 +582,29 @@ func TestRebindLeavesOutWhatIsTooLarge(t *testing.T) {
 	if r := a.must(s); s.bodies != 21 || r.Total.Spared != 79 || r.Total.Filtered != 20 {
 		t.Errorf("%d bodies, %+v", s.bodies, r.Total)
 	}
+}
+
+// TestRebindDovecot: a real server's headers, sizes and dates are those of the
+// stored copies.
+func TestRebindDovecot(t *testing.T) {
+	d := testmail.Dovecot(t)
+	d.Deliver("Work", slices.Collect(testmail.Generate(7, 200))...)
+	each(t, func(t *testing.T, a *archive) {
+		a.options.Rebind = true
+		backup := func() *Counts {
+			src := imap.OverConn("ann", "secret", 2, func(ctx context.Context) (net.Conn, error) { return d.Dial(ctx, "", "") })
+			defer src.Close()
+			return a.must(src).Folders["Work"]
+		}
+		if c := backup(); c.Stored+c.Duplicate != 200 {
+			t.Fatalf("%+v", *c)
+		}
+		stored := a.stored()
+		d.Say("RENAME Work Aside", "CREATE Work", "SELECT Aside", "COPY 1:* Work", "UNSELECT", "DELETE Aside")
+		c := backup()
+		a.said("the server has renumbered the folder")
+		if c.Duplicate != 200 || c.Spared != 178 || a.stored() != stored {
+			t.Errorf("%+v, %q", *c, a.last.Notes)
+		}
+	})
 }
