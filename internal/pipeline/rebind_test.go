@@ -147,6 +147,15 @@ func (f *fakeFolder) raws() (all []string) {
 	return all
 }
 
+// some is each; one format has to do where everything takes long.
+func some(t *testing.T, f func(t *testing.T, a *archive)) {
+	if raced {
+		f(t, newArchive(t, "mbox"))
+		return
+	}
+	each(t, f)
+}
+
 // interrupt ends a run in the middle of the listing that messages are bound by,
 // and tells how many it had settled.
 func (a *archive) interrupt(s *fake) int64 {
@@ -169,7 +178,7 @@ func (a *archive) interrupt(s *fake) int64 {
 }
 
 func TestRebind(t *testing.T) {
-	each(t, func(t *testing.T, a *archive) {
+	some(t, func(t *testing.T, a *archive) {
 		s, in := renumbered(t, a, 1500)
 		stored := a.stored()
 		in.reflag(3, `\Answered`, "Todo")
@@ -291,7 +300,7 @@ func TestRebindContradicted(t *testing.T) {
 // TestRebindContradictedLater: a run that died had bound some; what the next one
 // finds makes all of these unknown.
 func TestRebindContradictedLater(t *testing.T) {
-	each(t, func(t *testing.T, a *archive) {
+	some(t, func(t *testing.T, a *archive) {
 		s, in := renumbered(t, a, 1200)
 		before := in.raws()
 		read := map[source.ID]bool{}
@@ -361,7 +370,7 @@ func TestRebindAmbiguous(t *testing.T) {
 		"gone":     {after: func(in *fakeFolder) { in.expunge(7) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			each(t, func(t *testing.T, a *archive) {
+			some(t, func(t *testing.T, a *archive) {
 				s, in := many(100)
 				if c.before != nil {
 					c.before(in)
@@ -449,6 +458,9 @@ func TestRebindGoesOn(t *testing.T) {
 		what string
 		nth  int
 	}{{"describe", 1}, {"describe", 1100}, {"fetch", 1}, {"fetch", 20}, {"fetch", 32}} {
+		if raced && c.nth != 1100 && c.nth != 20 {
+			continue
+		}
 		t.Run(fmt.Sprint(c.what, c.nth), func(t *testing.T) {
 			a := newArchive(t, "mbox")
 			s, in := renumbered(t, a, 1200)
@@ -478,7 +490,7 @@ func TestRebindGoesOn(t *testing.T) {
 func TestRebindInterrupted(t *testing.T) {
 	for _, with := range []bool{true, false} {
 		t.Run(fmt.Sprint(with), func(t *testing.T) {
-			each(t, func(t *testing.T, a *archive) {
+			some(t, func(t *testing.T, a *archive) {
 				s, in := renumbered(t, a, 1200)
 				done := a.interrupt(s)
 				a.options.Rebind, s.bodies, s.heads = with, 0, 0
@@ -547,7 +559,7 @@ func TestRebindRewound(t *testing.T) {
 func TestRebindDrawsByChance(t *testing.T) {
 	lot := func(random io.Reader) (all []source.ID) {
 		a := newArchive(t, "mbox")
-		s, _ := renumbered(t, a, 1000)
+		s, _ := renumbered(t, a, 100)
 		a.options.Random = random
 		s.fault = func(what string, _ *fakeFolder, id source.ID) error {
 			if what == "fetch" {
@@ -560,7 +572,7 @@ func TestRebindDrawsByChance(t *testing.T) {
 	}
 	seed := func(b byte) io.Reader { return bytes.NewReader(bytes.Repeat([]byte{b}, 32)) }
 	one := lot(seed(1))
-	if len(one) != 30 || !slices.Equal(one, lot(seed(1))) || slices.Equal(one, lot(seed(2))) {
+	if len(one) != 21 || !slices.Equal(one, lot(seed(1))) || slices.Equal(one, lot(seed(2))) {
 		t.Error("a lot is not what chance makes of it")
 	}
 	if slices.Equal(lot(nil), lot(nil)) {
