@@ -147,9 +147,9 @@ func (f *fakeFolder) raws() (all []string) {
 	return all
 }
 
-// some is each; one format has to do where everything takes long.
-func some(t *testing.T, f func(t *testing.T, a *archive)) {
-	if raced {
+// eachOrOne is each; one format has to do where everything takes long.
+func eachOrOne(t *testing.T, f func(t *testing.T, a *archive)) {
+	if raced || testing.Short() {
 		f(t, newArchive(t, "mbox"))
 		return
 	}
@@ -178,7 +178,7 @@ func (a *archive) interrupt(s *fake) int64 {
 }
 
 func TestRebind(t *testing.T) {
-	some(t, func(t *testing.T, a *archive) {
+	eachOrOne(t, func(t *testing.T, a *archive) {
 		s, in := renumbered(t, a, 1500)
 		stored := a.stored()
 		in.reflag(3, `\Answered`, "Todo")
@@ -300,7 +300,7 @@ func TestRebindContradicted(t *testing.T) {
 // TestRebindContradictedLater: a run that died had bound some; what the next one
 // finds makes all of these unknown.
 func TestRebindContradictedLater(t *testing.T) {
-	some(t, func(t *testing.T, a *archive) {
+	eachOrOne(t, func(t *testing.T, a *archive) {
 		s, in := renumbered(t, a, 1200)
 		before := in.raws()
 		read := map[source.ID]bool{}
@@ -370,7 +370,7 @@ func TestRebindAmbiguous(t *testing.T) {
 		"gone":     {after: func(in *fakeFolder) { in.expunge(7) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			some(t, func(t *testing.T, a *archive) {
+			eachOrOne(t, func(t *testing.T, a *archive) {
 				s, in := many(100)
 				if c.before != nil {
 					c.before(in)
@@ -490,7 +490,7 @@ func TestRebindGoesOn(t *testing.T) {
 func TestRebindInterrupted(t *testing.T) {
 	for _, with := range []bool{true, false} {
 		t.Run(fmt.Sprint(with), func(t *testing.T) {
-			some(t, func(t *testing.T, a *archive) {
+			eachOrOne(t, func(t *testing.T, a *archive) {
 				s, in := renumbered(t, a, 1200)
 				done := a.interrupt(s)
 				a.options.Rebind, s.bodies, s.heads = with, 0, 0

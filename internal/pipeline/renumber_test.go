@@ -12,8 +12,8 @@ import (
 	"mailhaul/source"
 )
 
-// renumber gives all messages of a folder new numbers, in another order.
-func (f *fakeFolder) renumber() {
+// renumberBackwards gives all messages of a folder new numbers, in another order.
+func (f *fakeFolder) renumberBackwards() {
 	f.validity++
 	f.next, f.modseq = 1, 1
 	slices.Reverse(f.messages)
@@ -81,7 +81,7 @@ func TestRenumberedInTheMiddle(t *testing.T) {
 								return nil
 							}
 							left--
-							f.renumber()
+							f.renumberBackwards()
 							return &mail.Error{Op: "fetch", Scope: mail.ScopeFolder, Temporary: true, Err: errAway}
 						}
 						r, err := a.run(t.Context(), s)
