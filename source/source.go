@@ -124,7 +124,7 @@ type Entry struct {
 	Flags  mail.Flags
 	Labels []string
 	Global string // identity across folders where offered (EMAILID, X-GM-MSGID)
-	Brief  bool   // of the rest only ID, Flags and Labels were asked for: with a cursor, for what should be known
+	Brief  bool   // the date and Global were not asked for: with a cursor, for what should be known
 }
 
 // A Message is an entry with its one-shot body: the bytes that the store

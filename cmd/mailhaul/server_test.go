@@ -314,7 +314,7 @@ var imapCommands = map[string]struct {
 	"listed-in-full": {"TIMES", 1, func(ts *testscript.TestScript, m *mailbox, args []string) {
 		n := 0
 		for _, c := range m.Commands() {
-			if c.Verb == "UID FETCH" && strings.Contains(c.Args, "RFC822.SIZE") && !strings.Contains(c.Args, "CHANGEDSINCE") {
+			if c.Verb == "UID FETCH" && strings.Contains(c.Args, "INTERNALDATE") && !strings.Contains(c.Args, "CHANGEDSINCE") {
 				n++
 			}
 		}

@@ -28,7 +28,8 @@ const (
 // for.
 //
 // Where it does not, all are listed. Of those that were there before only flags
-// are asked for: size and date never change.
+// are asked for, and the size, which gives away a server that has dealt a number
+// twice.
 func (m *mailbox) List(ctx context.Context, since source.Cursor) iter.Seq2[source.Entry, error] {
 	return m.list(ctx, since, false)
 }
@@ -242,7 +243,7 @@ func (l *lister) sparse(next uint64) error {
 // A span is a run of UIDs without gaps.
 type span struct{ from, to uint32 }
 
-// list gets one window. What was there at the cursor is asked for flags alone,
+// list gets one window. Of what was there at the cursor less is asked for,
 // where no counting of changes makes the listing short anyhow.
 func (l *lister) list(from, to uint64) error {
 	if l.partial || l.then.next <= from || l.then.next > to {
@@ -317,7 +318,7 @@ func (l *lister) smaller(from, to uint64) error {
 func (l *lister) items(brief bool) string {
 	s := "UID FLAGS INTERNALDATE RFC822.SIZE"
 	if brief {
-		s = "UID FLAGS"
+		s = "UID FLAGS RFC822.SIZE"
 	}
 	switch c := l.m.c; {
 	case brief && c.Has("X-GM-EXT-1"):
