@@ -243,15 +243,15 @@ func (r *run) regain(ctx context.Context, lost []catalog.Stored, there *places) 
 	return r.Catalog.Regain(ctx, back)
 }
 
-// proofs is how many messages at the end of a folder are read where others were at
-// work: more than one, since the last ones may be equal.
-const proofs = 8
+// proofs is how many messages at the end of a folder are read at most where others
+// were at work. See lose.
+const proofs = 64
 
 // lose marks what is not in a folder any more; last are the last places in it. A nil
 // places is a folder that is gone altogether.
 func (r *run) lose(ctx context.Context, path mail.Path, there *places, last []sink.Place, scan sink.Scanner) error {
 	missing := map[int64]catalog.Stored{}
-	var ends []catalog.Stored
+	ends := make([]catalog.Stored, len(last))
 	for s, err := range r.Catalog.Messages(ctx, path) {
 		if err != nil {
 			return err
@@ -259,19 +259,22 @@ func (r *run) lose(ctx context.Context, path mail.Path, there *places, last []si
 		if there == nil || !there.has(s.Place) {
 			missing[s.Message] = s
 		}
-		if slices.Contains(last, s.Place) {
-			ends = append(ends, s)
+		if i := slices.Index(last, s.Place); i >= 0 {
+			ends[i] = s
 		}
 	}
 	if scan != nil {
 		// In an mbox from which a message was taken, others may lie exactly where
 		// one was before, if they are equally long. Where the last one was there is
 		// nothing then, or another one that has come since. The catalog's own order
-		// does not tell which is the last: a batch is filed by digests.
+		// does not tell which is the last: a batch is filed by digests. Equal ones
+		// may take each other's place unseen, so the last that is another is read too.
 		moved := len(missing) > 0
-		for i := 0; i < len(ends) && !moved; i++ {
+		for i := len(ends) - 1; i >= 0 && !moved; i-- {
 			_, err := r.prove(ctx, ends[i])
-			moved = err != nil
+			if moved = err != nil; ends[i].Digest != ends[len(ends)-1].Digest {
+				break
+			}
 		}
 		if moved {
 			var err error
