@@ -30,7 +30,7 @@ const Large = 1 << 20
 
 // Budget is the usual number of bytes for bodies in memory, for the whole
 // process.
-const Budget = 12 << 20
+const Budget = 16 << 20
 
 // overhead is what a message costs besides its body until it is committed:
 // its names, flags, digests, and its line in the intention.
@@ -45,7 +45,7 @@ type Spool struct {
 	free int64
 	room chan struct{} // closed and renewed when room is given back
 
-	classes [11]sync.Pool // buffers of 1 KiB << i
+	classes [22]sync.Pool // buffers, by class
 }
 
 // New makes a spool whose files lie in dir.
@@ -55,15 +55,22 @@ func New(dir string, budget int64) *Spool {
 
 const (
 	smallest   = 10 // classes begin at 1 KiB
-	pieceClass = 6  // a body is folded in pieces of 64 KiB
-	piece      = 1<<(pieceClass+smallest) - 2
+	pieceClass = 12 // a body is folded in pieces of 64 KiB
+	piece      = 1<<16 - 2
 )
 
 // class is the buffer class for a body of n bytes on the wire. The text form
 // is never longer than the body but for the end of an open last line.
 func class(n int64) int {
-	return max(bits.Len64(uint64(n))-smallest, 0)
+	c := 2 * max(bits.Len64(uint64(max(n-1, 0)))-smallest, 0)
+	if c > 0 && n <= room(c-1) {
+		c--
+	}
+	return c
 }
+
+// room is how many bytes a buffer of a class holds: 1 KiB, 1.5, 2, 3, 4 and so on.
+func room(class int) int64 { return int64(2+class%2) << (smallest - 1 + class/2) }
 
 // A Credit pays for one body.
 type Credit struct {
@@ -107,7 +114,7 @@ func (s *Spool) take(n int64) *Credit {
 		return &Credit{s: s, class: -1}
 	}
 	c := class(n + 1)
-	cost := int64(1)<<(c+smallest) + overhead
+	cost := room(c) + overhead
 	if cost > s.free {
 		return nil
 	}
@@ -178,11 +185,11 @@ func (s *Spool) buffer(class int) []byte {
 	if p, ok := s.classes[class].Get().(*[]byte); ok {
 		return (*p)[:0]
 	}
-	return make([]byte, 0, 1<<(class+smallest))
+	return make([]byte, 0, room(class))
 }
 
 func (s *Spool) recycle(class int, b []byte) {
-	if cap(b) == 1<<(class+smallest) {
+	if int64(cap(b)) == room(class) {
 		s.classes[class].Put(&b)
 	}
 }
