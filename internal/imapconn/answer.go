@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"mailhaul/internal/mail"
 )
@@ -251,6 +252,7 @@ func (c *Conn) next() (r response, tag string, done *Status, err error) {
 // run sends a command and gives each untagged response to f, which returns
 // false for those that are not its own.
 func (c *Conn) run(f func(r response) (bool, error), parts ...string) (*Status, error) {
+	begun := time.Now()
 	tag, err := c.send(parts...)
 	if err != nil {
 		return nil, err
@@ -261,6 +263,9 @@ func (c *Conn) run(f func(r response) (bool, error), parts ...string) (*Status, 
 		case err != nil:
 			return nil, err
 		case done != nil && got == tag:
+			if took := time.Since(begun); c.lag == 0 || took < c.lag {
+				c.lag = took
+			}
 			if done.Type != "OK" {
 				return done, done
 			}

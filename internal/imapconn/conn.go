@@ -95,6 +95,7 @@ type Conn struct {
 	caps    map[string]bool
 	preauth bool
 	resync  bool // QRESYNC is on
+	lag     time.Duration
 	alerts  []string        // RFC 3501, section 7.1: must be shown
 	seen    map[string]bool // alerts noted already
 
@@ -184,6 +185,10 @@ func connect(ctx context.Context, o *Options) (nc *netconn.Conn, greeted bool, e
 // Has reports whether the server has announced a capability, such as
 // "CONDSTORE".
 func (c *Conn) Has(capability string) bool { return c.caps[capability] }
+
+// Lag is the shortest time in which a command of ours was answered: about that
+// of a round trip. 0: none was.
+func (c *Conn) Lag() time.Duration { return c.lag }
 
 // MessageLimit is the most messages that one command may name (RFC 9738), or
 // 0.

@@ -25,6 +25,7 @@ type Pool struct {
 	mu      sync.Mutex
 	idle    []*Conn
 	using   int      // tokens in use
+	waiting int      // who wants one
 	refused error    // the password: never tried again (row J5)
 	alerts  []string // of the server, each once
 	less    string   // about connections; only the last word counts
@@ -44,35 +45,83 @@ func NewPool(o Options, most int) *Pool {
 // use. An idle one may have died meanwhile: fresh tells which kind it is.
 func (p *Pool) Borrow(ctx context.Context) (c *Conn, fresh bool, err error) {
 	for {
-		if p.isClosed() {
-			return nil, false, closedPool(ErrClosed)
-		}
-		select {
-		case <-p.tokens:
-		case <-ctx.Done():
-			return nil, false, closedPool(context.Cause(ctx))
-		case <-p.closed:
-			return nil, false, closedPool(ErrClosed)
-		}
-		p.mu.Lock()
-		refused := p.refused
-		if n := len(p.idle); n > 0 {
-			c, p.idle = p.idle[n-1], p.idle[:n-1]
-		}
-		p.using++
-		p.mu.Unlock()
-		if c != nil {
-			return c, false, nil
-		}
-		if err = refused; err == nil {
-			if c, err = Dial(ctx, p.options); err == nil {
-				return c, true, nil
-			}
-		}
-		if !p.shrink(ctx, err) {
+		if err := p.wait(ctx); err != nil {
 			return nil, false, err
 		}
+		c, fresh, again, err := p.get(ctx)
+		if !again {
+			return c, fresh, err
+		}
 	}
+}
+
+// wait takes a token.
+func (p *Pool) wait(ctx context.Context) error {
+	p.want(1)
+	defer p.want(-1)
+	if p.isClosed() {
+		return closedPool(ErrClosed)
+	}
+	select {
+	case <-p.tokens:
+		return nil
+	case <-ctx.Done():
+		return closedPool(context.Cause(ctx))
+	case <-p.closed:
+		return closedPool(ErrClosed)
+	}
+}
+
+func (p *Pool) want(n int) {
+	p.mu.Lock()
+	p.waiting += n
+	p.mu.Unlock()
+}
+
+// Wanted reports whether somebody waits for a connection.
+func (p *Pool) Wanted() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.waiting > 0
+}
+
+// Spare gives a connection that nobody else has a use for; nil: there is none.
+// It waits for no other, but makes a new one where the location allows it.
+func (p *Pool) Spare(ctx context.Context) (c *Conn, fresh bool, err error) {
+	if p.isClosed() || p.Wanted() {
+		return nil, false, nil
+	}
+	select {
+	case <-p.tokens:
+	default:
+		return nil, false, nil
+	}
+	c, fresh, again, err := p.get(ctx)
+	if again {
+		return nil, false, nil
+	}
+	return c, fresh, err
+}
+
+// get gives the connection that a token is for. Again is true where the server
+// allows fewer, and the token is gone.
+func (p *Pool) get(ctx context.Context) (c *Conn, fresh, again bool, err error) {
+	p.mu.Lock()
+	err = p.refused
+	if n := len(p.idle); n > 0 {
+		c, p.idle = p.idle[n-1], p.idle[:n-1]
+	}
+	p.using++
+	p.mu.Unlock()
+	if c != nil {
+		return c, false, false, nil
+	}
+	if err == nil {
+		if c, err = Dial(ctx, p.options); err == nil {
+			return c, true, false, nil
+		}
+	}
+	return nil, false, p.shrink(ctx, err), err
 }
 
 // ErrClosed is why nothing comes from a pool that was closed.

@@ -28,20 +28,30 @@ func (a *account) Open(ctx context.Context, path mail.Path) (source.Mailbox, err
 	if err != nil {
 		return nil, in(path, err)
 	}
+	c, box, err := a.examine(ctx, raw, a.Borrow)
+	if err != nil {
+		return nil, in(path, err)
+	}
+	return newMailbox(a, c, path, box), nil
+}
+
+// examine opens a folder on a connection that get gives; nil where that gives
+// none.
+func (a *account) examine(ctx context.Context, raw string, get func(context.Context) (*imapconn.Conn, bool, error)) (*imapconn.Conn, imapconn.Box, error) {
 	for {
-		c, fresh, err := a.Borrow(ctx)
-		if err != nil {
-			return nil, err
+		c, fresh, err := get(ctx)
+		if err != nil || c == nil {
+			return nil, imapconn.Box{}, err
 		}
 		box, err := c.Examine(ctx, raw)
 		if err == nil {
-			return newMailbox(a, c, path, box), nil
+			return c, box, nil
 		}
 		// A connection that was idle may have been closed by the server.
 		again := !fresh && c.Broken() && ctx.Err() == nil
 		a.GiveBack(c)
 		if !again {
-			return nil, in(path, gone(err))
+			return nil, imapconn.Box{}, gone(err)
 		}
 	}
 }
