@@ -160,8 +160,9 @@ func (r *run) checkFolder(ctx context.Context, known catalog.SinkFolder, lost []
 		}
 	}
 	there.sort()
-	// In a Maildir what is fetched again gets the name that it had.
-	lost = slices.DeleteFunc(lost, func(s catalog.Stored) bool { return ours.has(s.Place) })
+	if lost, err = r.vacant(ctx, known.Path, lost); err != nil {
+		return err
+	}
 	if err := r.regain(ctx, lost, &there); err != nil {
 		return err
 	}
@@ -226,6 +227,23 @@ func (r *run) checkShared(ctx context.Context, path mail.Path, f sink.Folder, m 
 	r.note(path, "%s: of the messages that were brought %d are not there any more (moved or deleted at the destination); they are not brought again unless --refill is given",
 		mail.Clean(string(path)), len(away))
 	return nil
+}
+
+// vacant leaves out those of the lost whose file is another message's by now: in a
+// Maildir what is fetched again gets the name that it had.
+func (r *run) vacant(ctx context.Context, path mail.Path, lost []catalog.Stored) ([]catalog.Stored, error) {
+	if len(lost) == 0 {
+		return nil, nil
+	}
+	taken := places{seed: maphash.MakeSeed()}
+	for s, err := range r.Catalog.Messages(ctx, path) {
+		if err != nil {
+			return nil, err
+		}
+		taken.add(with(s.Place, s.Digest))
+	}
+	taken.sort()
+	return slices.DeleteFunc(lost, func(s catalog.Stored) bool { return taken.has(with(s.Place, s.Digest)) }), nil
 }
 
 // regain takes messages back that lie where they were, once they were read and
