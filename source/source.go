@@ -184,6 +184,12 @@ type Pager interface {
 	More(ctx context.Context) bool
 }
 
+// A Gapped is a Source that may find folders which it cannot list. It tells why,
+// for each; a run with gaps has not brought everything.
+type Gapped interface {
+	Gaps() []string
+}
+
 // A Noter is a Source that has something to tell at the end: alerts of the
 // server, sizes that were wrong, extensions that are missing.
 type Noter interface {

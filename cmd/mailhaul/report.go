@@ -69,7 +69,9 @@ func (s *show) failures(all []pipeline.Failure, kind, hint string) {
 			a.warn("and %d more", len(all)-mostNamed)
 			break
 		}
-		if f.ID == "" {
+		if f.Folder == "" {
+			a.warn("%s%s", kind, mail.Clean(f.Reason))
+		} else if f.ID == "" {
 			a.warn("%s: %s%s", mail.Clean(string(f.Folder)), kind, mail.Clean(f.Reason))
 		} else {
 			a.warn("%s: message %s: %s%s", mail.Clean(string(f.Folder)), mail.Clean(string(f.ID)), kind, mail.Clean(f.Reason))

@@ -21,6 +21,7 @@ type fake struct {
 	bodies  int // fetched
 	heads   int // times that headers were asked for
 	lists   int
+	gaps    []string // folders that cannot be listed
 	opens   int
 	pop     bool // IDs are texts, there are no dates, flags, cursors
 	removes [][]source.ID
@@ -114,6 +115,8 @@ func (s *fake) Open(ctx context.Context, path mail.Path) (source.Mailbox, error)
 }
 
 func (s *fake) Close() error { return nil }
+
+func (s *fake) Gaps() []string { return s.gaps }
 
 // popFake can remove.
 type popFake struct{ *fake }

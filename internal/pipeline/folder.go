@@ -212,7 +212,7 @@ func (f *folder) enter(ctx context.Context, box source.Mailbox) error {
 	}
 	if f.renewed {
 		return &mail.Error{Op: "open " + mail.Clean(string(f.Path)), Scope: mail.ScopeFolder,
-			Err: errors.New("the server has renumbered the folder twice during this run; run again later")}
+			Err: errors.New("the server has renumbered the folder while it was read, and that not for the first time; run again later")}
 	}
 	f.renewed = true
 	f.note(f.Path, "%s: the server has renumbered the folder (UIDVALIDITY %s): %s; none is stored twice",

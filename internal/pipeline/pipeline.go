@@ -269,6 +269,11 @@ func (r *run) transfer(ctx context.Context) error {
 	if err == nil && r.Options.Remove.Yes {
 		err = r.remove(ctx, folders)
 	}
+	if g, ok := r.Source.(source.Gapped); ok {
+		for _, text := range g.Gaps() {
+			r.missed(text)
+		}
+	}
 	for _, side := range []any{r.Source, r.Sink} {
 		if n, ok := side.(source.Noter); ok {
 			for _, text := range n.Notes() {
@@ -277,6 +282,14 @@ func (r *run) transfer(ctx context.Context) error {
 		}
 	}
 	return errors.Join(err, r.reconcile(ctx))
+}
+
+// missed notes that folders could not be listed.
+func (r *run) missed(reason string) {
+	r.mu.Lock()
+	r.report.Failed = append(r.report.Failed, Failure{Reason: mail.Clean(reason), Err: errors.New(reason)})
+	r.mu.Unlock()
+	r.observe(Event{Kind: Failed, Count: 1, Err: errors.New(reason)})
 }
 
 // choose applies the filter and gives every folder a place in the archive

@@ -505,6 +505,26 @@ func TestTemporaryErrorsEnd(t *testing.T) {
 	}
 }
 
+// TestGapsInTheList: what cannot be listed is named by every run, which has not
+// brought everything then.
+func TestGapsInTheList(t *testing.T) {
+	each(t, func(t *testing.T, a *archive) {
+		s := account()
+		s.gaps = []string{"one line of the list could not be understood"}
+		for range 2 {
+			r := a.must(s)
+			if len(r.Failed) != 1 || r.Failed[0].Folder != "" || r.Failed[0].Reason != s.gaps[0] {
+				t.Errorf("%+v", r.Failed)
+			}
+			a.holds(s.texts())
+		}
+		s.gaps = nil
+		if r := a.must(s); len(r.Failed) != 0 {
+			t.Errorf("%+v", r.Failed)
+		}
+	})
+}
+
 func TestAccountErrorEndsTheRun(t *testing.T) {
 	a := newArchive(t, "mbox")
 	s := account()

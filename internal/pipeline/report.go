@@ -120,7 +120,8 @@ func (c *Counts) add(d *Counts) {
 }
 
 // A Failure is a message, or with an empty ID a folder, that is not in the
-// archive, or may not be, and why.
+// archive, or may not be, and why. With an empty Folder it is about folders that
+// the list does not show.
 type Failure struct {
 	Folder mail.Path `json:"folder"`
 	ID     source.ID `json:"id,omitempty"`

@@ -527,6 +527,21 @@ func TestNotes(t *testing.T) {
 	}
 }
 
+// TestGaps: a folder that cannot be listed is told in every run, and the others
+// are there.
+func TestGaps(t *testing.T) {
+	m := &testmail.Model{}
+	m.Folder(strings.Repeat("x", 5000))
+	src := model(t, m, 3)
+	folders, err := src.Folders(t.Context())
+	if err != nil || len(folders) != 1 || folders[0].Path != "INBOX" {
+		t.Fatal(folders, err)
+	}
+	if gaps := src.(source.Gapped).Gaps(); len(gaps) != 1 || !strings.Contains(gaps[0], "could not be understood: 1") {
+		t.Errorf("gaps are %q", gaps)
+	}
+}
+
 // TestTop: a folder in the location means that one and what is below.
 // within is a source of one folder and those below it.
 func within(addr, path string) source.Source {

@@ -60,7 +60,7 @@ func (a *account) place(entries []imapconn.Entry, odd int) ([]place, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if odd > 0 {
-		a.note("lines of the list of folders that could not be understood: %d", odd)
+		a.gap("lines of the server's list of folders that could not be understood: %d; the folders that they name are left out", odd)
 	}
 	a.folders = map[mail.Path]folder{}
 	var all []place
@@ -84,7 +84,7 @@ func (a *account) place(entries []imapconn.Entry, odd int) ([]place, error) {
 			}
 			path = imapconn.PathOf(e.Name, 0)
 			if _, taken := a.folders[path]; taken {
-				a.note("folder %s is left out: another one has the same path", mail.Clean(e.Name))
+				a.gap("folder %s is left out: another one has the same path; rename it at the server", mail.Clean(e.Name))
 				continue
 			}
 		}

@@ -15,6 +15,7 @@ import (
 // guarded by the account's lock; sizes is counted while bodies flow.
 type notes struct {
 	texts []string
+	gaps  []string     // why folders are left out
 	wrong atomic.Int64 // messages whose claimed size was not theirs
 }
 
@@ -26,6 +27,21 @@ func (n *notes) note(format string, args ...any) {
 	if len(n.texts) < mostNotes && !slices.Contains(n.texts, text) {
 		n.texts = append(n.texts, text)
 	}
+}
+
+// gap tells that something is left out of the list of folders. The lock is held.
+func (n *notes) gap(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if len(n.gaps) < mostNotes && !slices.Contains(n.gaps, text) {
+		n.gaps = append(n.gaps, text)
+	}
+}
+
+// Gaps implements source.Gapped.
+func (a *account) Gaps() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.gaps)
 }
 
 // Notes implements source.Noter.
