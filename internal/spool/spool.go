@@ -34,7 +34,7 @@ const Budget = 16 << 20
 
 // overhead is what a message costs besides its body until it is committed:
 // its names, flags, digests, and its line in the intention.
-const overhead = 1 << 10
+const overhead = 3 << 10
 
 // A Spool has one budget of bytes.
 type Spool struct {
