@@ -7,6 +7,21 @@ import (
 	"testing"
 )
 
+// compact takes the first message out of the mbox of INBOX, as a mail program does
+// that deletes it.
+func (a *archive) compact() {
+	a.t.Helper()
+	name := filepath.Join(a.dir, "INBOX.mbox")
+	text, err := os.ReadFile(name)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	second := bytes.Index(text, []byte("\n\nFrom ")) + 2
+	if err := os.WriteFile(name, text[second:], 0o600); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
 // TestCompactedAtEqualLength has a mail program delete the first of messages
 // that are equally long from an mbox: each of the others now lies where one was
 // before.
@@ -17,15 +32,7 @@ func TestCompactedAtEqualLength(t *testing.T) {
 		s.folder("INBOX").add(letter(i))
 	}
 	a.must(s)
-	name := filepath.Join(a.dir, "INBOX.mbox")
-	text, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	second := bytes.Index(text, []byte("\n\nFrom ")) + 2
-	if err := os.WriteFile(name, text[second:], 0o600); err != nil {
-		t.Fatal(err)
-	}
+	a.compact()
 	a.must(s)
 	a.must(s) // which writes the manifest anew
 	a.holds(s.texts())
@@ -56,15 +63,7 @@ func changedAfterDeath(t *testing.T, last string) {
 			t.Fatal(err)
 		}
 		if a.format == "mbox" {
-			name := filepath.Join(a.dir, "INBOX.mbox")
-			text, err := os.ReadFile(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			second := bytes.Index(text, []byte("\n\nFrom ")) + 2
-			if err := os.WriteFile(name, text[second:], 0o600); err != nil {
-				t.Fatal(err)
-			}
+			a.compact()
 		} else {
 			names, err := filepath.Glob(filepath.Join(a.dir, "INBOX", "new", "*"))
 			if err != nil || len(names) != 7 {

@@ -66,12 +66,7 @@ func list(t *testing.T, box source.Mailbox, since source.Cursor) []source.Entry 
 // fetch asks for entries in groups and gives what came and what was wrong.
 func fetch(t *testing.T, box source.Mailbox, entries []source.Entry, group int) (got map[source.ID]string, wrong map[source.ID]error, err error) {
 	got, wrong = map[source.ID]string{}, map[source.ID]error{}
-	next := func(bool) []source.Entry {
-		g := entries[:min(group, len(entries))]
-		entries = entries[len(g):]
-		return g
-	}
-	for m, err := range box.Fetch(t.Context(), next) {
+	for m, err := range box.Fetch(t.Context(), inGroups(entries, group)) {
 		switch {
 		case err != nil && mail.ScopeOf(err, 0) == mail.ScopeMessage:
 			wrong[m.ID] = err
