@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"math/bits"
 	"os"
 	"sync"
 
@@ -45,38 +44,30 @@ type Spool struct {
 	free int64
 	room chan struct{} // closed and renewed when room is given back
 
-	classes [22]sync.Pool // buffers, by class
+	bodies arena
+	pieces [][]byte // idle
 }
 
 // New makes a spool whose files lie in dir.
 func New(dir string, budget int64) *Spool {
-	return &Spool{dir: dir, free: max(budget, Large+overhead), room: make(chan struct{})}
+	s := &Spool{dir: dir, free: max(budget, Large+overhead), room: make(chan struct{})}
+	s.bodies.most = int((s.free + segmentSize - 1) / segmentSize)
+	return s
 }
 
-const (
-	smallest   = 10 // classes begin at 1 KiB
-	pieceClass = 12 // a body is folded in pieces of 64 KiB
-	piece      = 1<<16 - 2
-)
+// A body is read and folded in pieces. Folding may add two bytes, for a CR that
+// was held back and for the end of the last line.
+const piece = 1<<16 - 2
 
-// class is the buffer class for a body of n bytes on the wire. The text form
-// is never longer than the body but for the end of an open last line.
-func class(n int64) int {
-	c := 2 * max(bits.Len64(uint64(max(n-1, 0)))-smallest, 0)
-	if c > 0 && n <= room(c-1) {
-		c--
-	}
-	return c
-}
-
-// room is how many bytes a buffer of a class holds: 1 KiB, 1.5, 2, 3, 4 and so on.
-func room(class int) int64 { return int64(2+class%2) << (smallest - 1 + class/2) }
+// most is how long the text form of n bytes on the wire may be: never longer, but
+// for the end of an open last line.
+func most(n int64) int64 { return n + 1 }
 
 // A Credit pays for one body.
 type Credit struct {
-	s     *Spool
-	class int
-	left  int64
+	s    *Spool
+	most int64 // bytes in memory; 0: it goes to a file
+	left int64
 }
 
 // Reserve waits until there is room for a body of n bytes. It is called
@@ -111,15 +102,14 @@ func (s *Spool) TryReserve(n int64) *Credit {
 
 func (s *Spool) take(n int64) *Credit {
 	if n < 0 || n >= Large {
-		return &Credit{s: s, class: -1}
+		return &Credit{s: s}
 	}
-	c := class(n + 1)
-	cost := room(c) + overhead
+	cost := int64(granulesFor(most(n)))*granule + overhead
 	if cost > s.free {
 		return nil
 	}
 	s.free -= cost
-	return &Credit{s: s, class: c, left: cost}
+	return &Credit{s: s, most: most(n), left: cost}
 }
 
 func (s *Spool) give(n int64) {
@@ -149,8 +139,8 @@ type Body struct {
 
 	s    *Spool
 	cost int64
-	cls  int
-	mem  []byte
+	room buffer
+	mem  []byte // in room
 	file *os.File
 }
 
@@ -159,21 +149,23 @@ type Body struct {
 // the spool's own file has the scope of a run.
 func (c *Credit) Take(r io.Reader) (*Body, error) {
 	t := taker{s: c.s, sum: sha256.New()}
-	b := &Body{s: c.s, cls: c.class, cost: c.left}
-	if c.class >= 0 {
-		t.mem = c.s.buffer(c.class)
+	b := &Body{s: c.s, cost: c.left}
+	if c.most > 0 {
+		c.s.mu.Lock()
+		t.room = c.s.bodies.get(c.most)
+		c.s.mu.Unlock()
+		t.mem = t.room.bytes
 		c.left = 0
 	}
 	t.body = b
-	t.out = c.s.buffer(pieceClass)
-	scratch := c.s.buffer(pieceClass)
-	_, err := io.CopyBuffer(&t, r, scratch[:cap(scratch)])
-	c.s.recycle(pieceClass, scratch)
+	t.out = c.s.piece()
+	scratch := c.s.piece()
+	_, err := io.CopyBuffer(&t, r, scratch[:piece])
 	if err == nil {
 		err = t.close()
 	}
-	c.s.recycle(pieceClass, t.out)
-	b.mem, b.file = t.mem, t.file
+	c.s.recycle(t.out, scratch)
+	b.room, b.mem, b.file = t.room, t.mem, t.file
 	if err != nil {
 		b.Free()
 		return nil, err
@@ -181,17 +173,29 @@ func (c *Credit) Take(r io.Reader) (*Body, error) {
 	return b, nil
 }
 
-func (s *Spool) buffer(class int) []byte {
-	if p, ok := s.classes[class].Get().(*[]byte); ok {
-		return (*p)[:0]
+// piece gives memory for a piece. There are two for each reader.
+func (s *Spool) piece() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.pieces)
+	if n == 0 {
+		return make([]byte, 0, piece+2)
 	}
-	return make([]byte, 0, room(class))
+	p := s.pieces[n-1]
+	s.pieces = s.pieces[:n-1]
+	return p[:0]
 }
 
-func (s *Spool) recycle(class int, b []byte) {
-	if int64(cap(b)) == room(class) {
-		s.classes[class].Put(&b)
-	}
+func (s *Spool) recycle(pieces ...[]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pieces = append(s.pieces, pieces...)
+}
+
+func (s *Spool) putBack(b buffer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bodies.put(b)
 }
 
 // Open reads the text form. Several readers may be open at once.
@@ -205,7 +209,7 @@ func (b *Body) Open() (io.ReadCloser, error) {
 // Free ends the body. It may be called twice.
 func (b *Body) Free() {
 	if b.mem != nil {
-		b.s.recycle(b.cls, b.mem)
+		b.s.putBack(b.room)
 		b.mem = nil
 	}
 	if b.file != nil {
@@ -224,6 +228,7 @@ type taker struct {
 	body *Body
 	fold mail.Folder
 	sum  hash.Hash
+	room buffer
 	mem  []byte
 	file *os.File
 	kept bool // too mixed: stored as received
@@ -251,9 +256,16 @@ func (t *taker) write(p []byte) (int, error) {
 	if t.kept {
 		return n, t.keep(p)
 	}
-	text, took, err := t.fold.Append(t.out[:0], p)
-	t.out = text
-	if werr := t.add(text); werr != nil {
+	at, inPlace := len(t.mem), t.fits(len(p)+1) // a CR may have been held back
+	dst := t.out[:0]
+	if inPlace {
+		dst = t.mem[at:]
+	}
+	text, took, err := t.fold.Append(dst, p)
+	if inPlace {
+		t.count(text)
+		t.mem = t.mem[:at+len(text)]
+	} else if werr := t.add(text); werr != nil {
 		return 0, werr
 	}
 	if err != nil { // mail.ErrTooMixed
@@ -277,14 +289,12 @@ func (t *taker) add(text []byte) error {
 	if len(text) == 0 {
 		return nil
 	}
-	t.sum.Write(text)
-	t.text += int64(len(text))
-	t.line += int64(bytes.Count(text, []byte{'\n'}))
+	t.count(text)
+	if t.fits(len(text)) {
+		t.mem = append(t.mem, text...)
+		return nil
+	}
 	if t.file == nil {
-		if t.mem != nil && len(t.mem)+len(text) <= cap(t.mem) {
-			t.mem = append(t.mem, text...)
-			return nil
-		}
 		if err := t.spill(); err != nil {
 			return err
 		}
@@ -293,13 +303,22 @@ func (t *taker) add(text []byte) error {
 	return trouble(err)
 }
 
+// fits reports whether n bytes more have room in memory.
+func (t *taker) fits(n int) bool { return t.mem != nil && len(t.mem)+n <= cap(t.mem) }
+
+func (t *taker) count(text []byte) {
+	t.sum.Write(text)
+	t.text += int64(len(text))
+	t.line += int64(bytes.Count(text, []byte{'\n'}))
+}
+
 func (t *taker) spill() (err error) {
 	if t.file, err = unnamed(t.s.dir); err != nil {
 		return trouble(err)
 	}
 	if t.mem != nil {
 		_, err = t.file.Write(t.mem)
-		t.s.recycle(t.body.cls, t.mem)
+		t.s.putBack(t.room)
 		t.mem = nil
 	}
 	return trouble(err)
@@ -308,7 +327,7 @@ func (t *taker) spill() (err error) {
 // unfold turns the text so far back into what was received, and starts over
 // with that.
 func (t *taker) unfold() error {
-	old := Body{s: t.s, cls: t.body.cls, mem: t.mem, file: t.file, Want: sink.Want{Text: t.text}}
+	old := Body{s: t.s, room: t.room, mem: t.mem, file: t.file, Want: sink.Want{Text: t.text}}
 	defer old.Free()
 	t.kept, t.mem, t.file = true, nil, nil
 	t.sum.Reset()
@@ -353,8 +372,8 @@ func (t *taker) close() error {
 func (t *taker) header() error {
 	head := t.mem
 	if t.file != nil {
-		head = make([]byte, min(t.text, mail.MostHeader))
-		if _, err := t.file.ReadAt(head, 0); err != nil {
+		var err error
+		if head, err = mail.ReadHeader(io.NewSectionReader(t.file, 0, t.text)); err != nil {
 			return trouble(err)
 		}
 	}
