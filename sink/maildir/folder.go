@@ -284,16 +284,11 @@ type fileWriter struct {
 	err  error
 }
 
-var (
-	lineEnd     = []byte{'\n'}
-	copyBuffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
-)
+var lineEnd = []byte{'\n'}
 
 // copy writes the whole body, which must have that size.
 func (w *fileWriter) copy(body io.Reader, size int64) error {
-	buf := copyBuffers.Get().(*[]byte)
-	defer copyBuffers.Put(buf)
-	n, err := io.CopyBuffer(w, body, *buf)
+	n, err := io.Copy(w, body)
 	if err == nil && n != size {
 		err = fmt.Errorf("body has %d bytes, %d were counted", n, size)
 	}

@@ -120,7 +120,8 @@ func (f *folder) Mark(ctx context.Context) (sink.Mark, error) {
 		f.unlock()
 		return "", durable.Fail("mark", mail.ScopeFolder, err)
 	}
-	f.tail.begin(f.w, size)
+	f.sink.takeBack(&f.tail)
+	f.tail = tail{f: f.w, at: size, buf: f.sink.lend()}
 	f.put = mboxrd.NewWriter(&f.tail)
 	f.results, f.failed = nil, nil
 	return sink.Mark(strconv.FormatInt(size, 10) + " " + hash), nil
@@ -204,9 +205,7 @@ func (f *folder) copy(m *sink.Message) error {
 			return err
 		}
 	}
-	buf := copyBuffers.Get().(*[]byte)
-	defer copyBuffers.Put(buf)
-	n, err := io.CopyBuffer(f.put, body, *buf)
+	n, err := io.Copy(f.put, body)
 	if err == nil && n != m.Text {
 		err = fmt.Errorf("body has %d bytes, %d were counted", n, m.Text)
 	}
@@ -215,8 +214,6 @@ func (f *folder) copy(m *sink.Message) error {
 	}
 	return f.put.End()
 }
-
-var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
 
 // give ends the batch: Recover must follow.
 func (f *folder) give(err error) error {

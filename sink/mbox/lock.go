@@ -99,7 +99,7 @@ func (f *folder) unlock() {
 	f.w.Unlock()
 	f.w.Close()
 	f.w = nil
-	f.tail.release()
+	f.sink.takeBack(&f.tail)
 }
 
 func (f *folder) dot() string { return f.name + ".lock" }

@@ -82,6 +82,7 @@ type Sink struct {
 
 	mu   sync.Mutex
 	root *durable.Dir // nil until somebody needs it
+	idle [][]byte     // memory for tails
 }
 
 // New makes a sink of a directory, which is made when the first folder is.

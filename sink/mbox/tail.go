@@ -1,10 +1,6 @@
 package mbox
 
-import (
-	"sync"
-
-	"mailhaul/internal/durable"
-)
+import "mailhaul/internal/durable"
 
 // A tail is the end of a file that grows, the last of it in memory.
 type tail struct {
@@ -16,21 +12,25 @@ type tail struct {
 
 const tailSize = 256 << 10
 
-var tailBuffers = sync.Pool{New: func() any { b := make([]byte, 0, tailSize); return &b }}
-
-func (t *tail) begin(f *durable.File, size int64) {
-	buf := t.buf
-	if buf == nil {
-		buf = *tailBuffers.Get().(*[]byte)
+// lend gives memory for a tail. There is as much as batches are open at once.
+func (s *Sink) lend() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.idle)
+	if n == 0 {
+		return make([]byte, 0, tailSize)
 	}
-	*t = tail{f: f, at: size, buf: buf[:0]}
+	b := s.idle[n-1]
+	s.idle = s.idle[:n-1]
+	return b[:0]
 }
 
-// release gives the memory back between batches.
-func (t *tail) release() {
+// takeBack takes the memory of a tail back between batches.
+func (s *Sink) takeBack(t *tail) {
 	if t.buf != nil {
-		buf := t.buf[:0]
-		tailBuffers.Put(&buf)
+		s.mu.Lock()
+		s.idle = append(s.idle, t.buf)
+		s.mu.Unlock()
 	}
 	*t = tail{}
 }
