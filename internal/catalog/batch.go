@@ -81,16 +81,16 @@ func (c *Catalog) Begin(ctx context.Context, b *Batch) (id int64, err error) {
 		all[i] = stored{r, r.Box.save()}
 		all[i].Record.Box = nil
 	}
-	records, err := encodeRecords(all)
-	if err != nil {
-		return 0, c.trouble("begin", err)
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.records.Reset()
+	if err := gob.NewEncoder(&c.records).Encode(all); err != nil {
+		return 0, c.trouble("begin", err)
+	}
 	if err := fault("begin", false); err != nil {
 		return 0, c.trouble("begin", err)
 	}
-	id, err = c.insert("INSERT INTO batch(folder, mark, records) VALUES(?,?,?)", string(b.Folder), string(b.Mark), records)
+	id, err = c.insert("INSERT INTO batch(folder, mark, records) VALUES(?,?,?)", string(b.Folder), string(b.Mark), c.records.Bytes())
 	if err == nil {
 		err = fault("begin", true)
 	}
@@ -105,7 +105,7 @@ func (c *Catalog) Commit(ctx context.Context, id int64, done []Outcome, folder m
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	messages := make([]int64, len(done))
-	var lines []byte
+	lines := c.lines[:0]
 	if err := fault("commit", false); err != nil {
 		return nil, c.trouble("commit", err)
 	}
@@ -148,6 +148,7 @@ func (c *Catalog) Commit(ctx context.Context, id int64, done []Outcome, folder m
 		return nil, c.trouble("commit", err)
 	}
 	c.manifest.append(lines)
+	c.lines = lines
 	if err := fault("commit", true); err != nil {
 		return nil, c.trouble("commit", err)
 	}
@@ -250,12 +251,6 @@ func (c *Catalog) Unsettled(ctx context.Context) (ids []int64, batches []*Batch,
 		return nil
 	})
 	return ids, batches, c.trouble("recover", err)
-}
-
-func encodeRecords(all []stored) ([]byte, error) {
-	var b bytes.Buffer
-	err := gob.NewEncoder(&b).Encode(all)
-	return b.Bytes(), err
 }
 
 func decodeRecords(p []byte) (all []stored, err error) {

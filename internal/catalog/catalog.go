@@ -11,6 +11,7 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -47,6 +48,9 @@ type Catalog struct {
 	paths    map[int64]mail.Path // and back
 	home     Home
 	run      int64 // the row of this run
+
+	lines   []byte       // of the manifest, used again
+	records bytes.Buffer // of an intention, likewise
 }
 
 // A Home tells where an archive is and what it is made of.

@@ -572,8 +572,8 @@ func (w *writer) write(ctx context.Context, batch []*job) (err error) {
 	// Servers answer commands that are under way at once in an order of their
 	// own; who reads the folder later likes that of the source.
 	slices.SortStableFunc(batch, func(a, b *job) int { return compareIDs(a.rec.Entry.ID, b.rec.Entry.ID) })
-	var wants []sink.Want
-	intent := catalog.Batch{Folder: w.path}
+	wants := make([]sink.Want, 0, len(batch))
+	intent := catalog.Batch{Folder: w.path, Records: make([]catalog.Record, 0, len(batch))}
 	for _, j := range batch {
 		j.rec.Spared = j.spared
 		if j.doubt != nil {
