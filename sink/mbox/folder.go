@@ -28,6 +28,7 @@ type folder struct {
 	r  *os.File
 
 	w       *durable.File // while locked
+	pattern bool          // that of the dot-lock is there
 	tail    tail
 	gap     string // what the file's last record lacks
 	put     *mboxrd.Writer
@@ -244,6 +245,7 @@ func (f *folder) Sync(ctx context.Context) ([]sink.Result, error) {
 // Close implements sink.Folder.
 func (f *folder) Close() error {
 	f.unlock()
+	f.dropPattern()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.r == nil {

@@ -102,9 +102,20 @@ func (f *folder) unlock() {
 	f.sink.takeBack(&f.tail)
 }
 
+// dropPattern takes the pattern away.
+func (f *folder) dropPattern() {
+	if !f.pattern {
+		return
+	}
+	f.pattern = false
+	if err := f.root.Remove(f.dotTmp()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		f.sink.opt.Log.Warn("the lock's pattern stays", "err", err)
+	}
+}
+
 func (f *folder) dot() string { return f.name + ".lock" }
 
-// dotTmp is the name under which the dot-lock is made.
+// dotTmp is the name of the dot-lock's pattern.
 func (f *folder) dotTmp() string {
 	dir, base := path.Split(f.dot())
 	return dir + ".mailhaul-" + base
@@ -179,10 +190,34 @@ func (f *folder) stale(text string) bool {
 // ours is the second line of our dot-locks.
 func (f *folder) ours() string { return "mailhaul " + mail.Clean(f.sink.dir) }
 
-// linkDot makes the lock under another name first, so that it is never there
-// without telling whose it is. The first line is as Dovecot writes it.
+// linkDot makes the lock by a second name for its pattern, so that it is never
+// there without telling whose it is.
 func (f *folder) linkDot() error {
 	tmp := f.dotTmp()
+	err := f.makePattern()
+	if err == nil {
+		err = f.root.Link(tmp, f.dot())
+	}
+	if durable.CannotLink(err) {
+		if _, serr := f.root.Stat(f.dot()); serr == nil {
+			return fs.ErrExist
+		}
+		f.pattern = false
+		return f.root.Rename(tmp, f.dot())
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		f.pattern = false
+	}
+	return err
+}
+
+// makePattern makes the lock under another name, where it stays until the folder is
+// closed. The first line is as Dovecot writes it.
+func (f *folder) makePattern() error {
+	tmp := f.dotTmp()
+	if f.pattern { // programs break locks that are old
+		return f.root.SetTime(tmp, time.Now())
+	}
 	w, err := f.root.Create(tmp)
 	if errors.Is(err, fs.ErrExist) { // of a process that has died
 		if err = f.root.Remove(tmp); err == nil {
@@ -205,19 +240,9 @@ func (f *folder) linkDot() error {
 	if cerr := w.Close(); err == nil {
 		err = cerr
 	}
-	if err == nil {
-		err = f.root.Link(tmp, f.dot())
-	}
-	if durable.CannotLink(err) {
-		if _, serr := f.root.Stat(f.dot()); serr == nil {
-			err = fs.ErrExist
-		} else {
-			return f.root.Rename(tmp, f.dot())
-		}
-	}
-	if rerr := f.root.Remove(tmp); err == nil && rerr != nil {
-		f.root.Remove(f.dot())
-		err = rerr
+	f.pattern = err == nil
+	if err != nil {
+		f.root.Remove(tmp)
 	}
 	return err
 }
