@@ -88,7 +88,7 @@ type Listing struct {
 	Messages int64  // in the folder, yielded or not
 	Partial  bool   // unchanged messages were left out
 	Hides    bool   // what is not listed may be there all the same (Gmail's POP3)
-	Gone     []Span // with Partial: what the store says is not there any more, whether or not it ever was
+	Gone     []Span // with Partial: what the store says is not there any more, whether or not it ever was; the core asks Present before it believes it
 }
 
 // A Span is a run of IDs that are numbers, both ends included.

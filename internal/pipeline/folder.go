@@ -297,18 +297,16 @@ func (t *try) read(ctx context.Context) error {
 		}
 		t.failing = nil
 		t.listed += t.doubt.unlisted() + t.accept.unlisted(t.sighted)
-		if err := t.vanished(ctx); err != nil {
+		fits, err := t.fits(ctx)
+		if err != nil {
 			return err
 		}
-		// What was left out must be what is known. If the numbers say
-		// otherwise, something has gone from the server, or was never stored.
-		if out := l.Messages - t.listed; out == t.before-t.live-t.fresh && out >= 0 {
-			t.listed += out
-			t.known += out
-			if err := t.settleGone(ctx); err != nil {
-				return err
-			}
-		} else if err := t.listAll(ctx); err != nil {
+		if fits {
+			err = t.settleGone(ctx)
+		} else {
+			err = t.listAll(ctx)
+		}
+		if err != nil {
 			return err
 		}
 	} else if t.unclear {

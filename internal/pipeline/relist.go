@@ -69,15 +69,35 @@ func (t *try) test(ctx context.Context) error {
 	return t.Catalog.Doubt(ctx, t.Account)
 }
 
-// vanished takes what the store says has gone from the count of what it should
-// have. If that is not so, the numbers do not fit, and the folder is listed in
-// full.
-func (t *try) vanished(ctx context.Context) error {
-	gone, err := t.Catalog.Within(ctx, t.box, t.mbox.Listing().Gone)
+// fits reports whether what a partial listing has left out is what is known, and
+// counts it. If the numbers say otherwise, something has gone from the server, or
+// was never stored; what the store says has gone is out of the count first.
+func (t *try) fits(ctx context.Context) (bool, error) {
+	l := t.mbox.Listing()
+	gone, err := t.Catalog.Within(ctx, t.box, l.Gone)
 	if err != nil {
-		return err
+		return false, err
+	}
+	out := l.Messages - t.listed
+	if out < 0 || out != t.before-int64(len(gone))-t.live-t.fresh {
+		return false, nil
+	}
+	// It may be as many as have gone, and still others: then their copies would
+	// be given away. So each is looked for.
+	if len(gone) > 0 && l.Messages > 0 {
+		present, err := t.mbox.Present(ctx, gone)
+		if err != nil {
+			return false, err
+		}
+		for _, there := range present {
+			if there {
+				return false, nil
+			}
+		}
 	}
 	t.gone = append(t.gone, gone...)
 	t.before -= int64(len(gone))
-	return nil
+	t.listed += out
+	t.known += out
+	return true, nil
 }

@@ -152,6 +152,9 @@ func TestToldWhatHasGone(t *testing.T) {
 		{"more than there was", []source.Span{{First: 2, Last: 2}, {First: 5, Last: 6}, {First: 5, Last: 5}, {First: 11, Last: 400}}, 1},
 		{"too little", []source.Span{{First: 2, Last: 2}}, 2},
 		{"too much", []source.Span{{First: 1, Last: 6}}, 2},
+		{"as many of others", []source.Span{{First: 3, Last: 4}, {First: 9, Last: 9}}, 2},
+		{"as many, one of them listed", []source.Span{{First: 1, Last: 2}, {First: 5, Last: 5}}, 2},
+		{"as many, the last ones", []source.Span{{First: 8, Last: 10}}, 2},
 		{"nothing", nil, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -176,7 +179,13 @@ func TestToldWhatHasGone(t *testing.T) {
 				if r.Total.Listed != 8 || r.Total.Stored != 1 || r.Total.Flagged != 1 {
 					t.Errorf("%+v", r.Total)
 				}
-				if live := a.flags("INBOX"); len(live) != 8 || live["2"] != "" || live["1"] == "" {
+				live := a.flags("INBOX")
+				for _, m := range f.messages {
+					if flags, ok := live[s.id(m)]; !ok || flags != m.flags.Key() {
+						t.Errorf("live are %v", live)
+					}
+				}
+				if len(live) != 8 {
 					t.Errorf("live are %v", live)
 				}
 				f.gone = nil
