@@ -1,11 +1,13 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -200,33 +202,57 @@ func (c *Catalog) Gone(ctx context.Context, b *Box, ids []source.ID) (removed []
 // Forget drops the cursor of b, so that the next run lists everything.
 func (c *Catalog) Forget(ctx context.Context, b *Box) error { return c.Finish(ctx, b, "", time.Time{}) }
 
-// Within lists the locations in spans of numbers that were thought to be there.
+// mostSpans is how many times Within asks at most.
+const mostSpans = 1000
+
+// Within lists the locations in spans of numbers that were thought to be there,
+// in ascending order. The spans may overlap. Where there are very many, such as
+// the gaps of a folder, neighbours are looked up together.
 func (c *Catalog) Within(ctx context.Context, b *Box, spans []source.Span) (ids []source.ID, err error) {
-	if len(spans) == 0 {
-		return nil, nil
-	}
+	spans = joined(spans)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	seen := map[int64]bool{} // spans may overlap
-	for _, s := range spans {
+	for part := range slices.Chunk(spans, 1+len(spans)/mostSpans) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		last := int64(min(s.Last, math.MaxInt64))
-		err := c.each("SELECT num FROM location WHERE epoch=? AND num BETWEEN ? AND ? AND gone=0", []any{b.epoch, int64(max(s.First, 1)), last}, func(r *sql.Rows) error {
+		first, last := part[0].First, part[len(part)-1].Last
+		err := c.each("SELECT num FROM location WHERE epoch=? AND num BETWEEN ? AND ? AND gone=0 ORDER BY num", []any{b.epoch, int64(first), int64(last)}, func(r *sql.Rows) error {
 			var num int64
-			err := r.Scan(&num)
-			if err == nil && !seen[num] {
-				seen[num] = true
+			if err := r.Scan(&num); err != nil {
+				return err
+			}
+			for part[0].Last < uint64(num) {
+				part = part[1:]
+			}
+			if part[0].First <= uint64(num) {
 				ids = append(ids, unkey(num, ""))
 			}
-			return err
+			return nil
 		})
 		if err != nil {
 			return nil, c.trouble("folder "+mail.Clean(string(b.Path)), err)
 		}
 	}
 	return ids, nil
+}
+
+// joined are the same numbers in spans that ascend and do not overlap, as far as
+// the catalog has such numbers.
+func joined(spans []source.Span) (all []source.Span) {
+	spans = slices.Clone(spans)
+	slices.SortFunc(spans, func(a, b source.Span) int { return cmp.Compare(a.First, b.First) })
+	for _, s := range spans {
+		s.First, s.Last = max(s.First, 1), min(s.Last, math.MaxInt64)
+		switch n := len(all); {
+		case s.First > s.Last:
+		case n > 0 && s.First <= all[n-1].Last:
+			all[n-1].Last = max(all[n-1].Last, s.Last)
+		default:
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 // Live counts the locations of b that the server was last seen to have.

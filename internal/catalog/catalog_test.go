@@ -4,8 +4,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -154,6 +156,47 @@ func TestCompare(t *testing.T) {
 	}
 	if b2 := box(t, c, "INBOX", "1"); b2.Cursor != "cursor" {
 		t.Errorf("cursor is %q", b2.Cursor)
+	}
+}
+
+// TestWithin looks numbers up in spans of any order, many and few.
+func TestWithin(t *testing.T) {
+	c := open(t, home(t))
+	b := box(t, c, "INBOX", "1")
+	store(t, c, b, 1, 3, 5, 6, 7, 9, 4000, 4001)
+	store(t, c, box(t, c, "Work", "1"), 2, 4)
+	if _, err := c.Gone(t.Context(), b, []source.ID{"6"}); err != nil {
+		t.Fatal(err)
+	}
+	var gaps []source.Span // all but the numbers that 3 divides, and twice those before 20
+	for n := uint64(1); n < 9000; n += 3 {
+		gaps = append(gaps, source.Span{First: n, Last: n + 1})
+		if n < 20 {
+			gaps = append(gaps, source.Span{First: n, Last: n})
+		}
+	}
+	slices.Reverse(gaps)
+	most := uint64(math.MaxUint64)
+	for _, x := range []struct {
+		name  string
+		spans []source.Span
+		want  []source.ID
+	}{
+		{"none", nil, nil},
+		{"all", []source.Span{{First: 0, Last: most}}, []source.ID{"1", "3", "5", "7", "9", "4000", "4001"}},
+		{"nothing there", []source.Span{{First: 10, Last: 3999}, {First: 2, Last: 2}, {First: 6, Last: 6}, {First: 4002, Last: most}}, nil},
+		{"overlap", []source.Span{{First: 5, Last: 8}, {First: 3, Last: 5}, {First: 7, Last: 7}}, []source.ID{"3", "5", "7"}},
+		{"backwards", []source.Span{{First: 9, Last: 1}, {First: most, Last: most}}, nil},
+		{"gaps", gaps, []source.ID{"1", "5", "7", "4000", "4001"}},
+	} {
+		before := slices.Clone(x.spans)
+		got, err := c.Within(t.Context(), b, x.spans)
+		if diff := cmp.Diff(x.want, got); diff != "" || err != nil {
+			t.Errorf("%s: %s, %v", x.name, diff, err)
+		}
+		if !slices.Equal(before, x.spans) {
+			t.Errorf("%s: the caller's spans are not as they were", x.name)
+		}
 	}
 }
 
