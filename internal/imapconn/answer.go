@@ -142,7 +142,7 @@ func (c *Conn) send(parts ...string) (tag string, err error) {
 		return "", errors.New("imapconn: two users at once")
 	}
 	c.tags++
-	tag = "M" + strconv.Itoa(c.tags)
+	tag = c.tag()
 	start := tag + " "
 	for i, p := range parts {
 		if i > 0 {
@@ -164,6 +164,9 @@ func (c *Conn) send(parts ...string) (tag string, err error) {
 	c.open++
 	return tag, nil
 }
+
+// tag is that of the last command of ours.
+func (c *Conn) tag() string { return "M" + strconv.Itoa(c.tags) }
 
 // A tagged is the answer to a command of ours.
 type tagged struct {

@@ -1,6 +1,27 @@
 package imapconn
 
-import "strconv"
+import (
+	"bytes"
+	"strconv"
+)
+
+// A Range is a run of UIDs, both ends included.
+type Range struct{ First, Last uint32 }
+
+// rangeOf reads "41" or "43:116", the larger one where it will (RFC 3501,
+// section 9, seq-range). What servers say has no "*" in it.
+func rangeOf(b []byte) (r Range, ok bool) {
+	a, b, isRange := bytes.Cut(b, []byte(":"))
+	first, rest := digits(a)
+	last, rest2 := first, []byte(nil)
+	if isRange {
+		last, rest2 = digits(b)
+	}
+	if len(a) == 0 || isRange && len(b) == 0 || len(rest)+len(rest2) > 0 || min(first, last) == 0 || max(first, last) > maxUID {
+		return Range{}, false
+	}
+	return Range{uint32(min(first, last)), uint32(max(first, last))}, true
+}
 
 // mostSet is how long a set may be: RFC 2683, section 3.2.1.5, promises that
 // servers take commands of 8000 octets.

@@ -8,28 +8,26 @@ import (
 	"strings"
 )
 
-// A Range is a run of UIDs, both ends included.
-type Range struct{ First, Last uint32 }
-
 // mostRanges is more than any folder has gaps.
 const mostRanges = 1 << 20
 
-// badResync are the ends of host names whose servers offer QRESYNC and get it
-// wrong: iCloud sends VANISHED that cannot be read, or that names messages
-// which are there (RELIABILITY, PEERS: Mailspring-Sync #91).
-var badResync = []string{"mail.me.com", "icloud.com"}
+// icloud are the ends of the host names of iCloud.
+var icloud = []string{"mail.me.com", "icloud.com"}
 
-// Resyncs reports whether Vanished may be asked for.
+// Resyncs reports whether Vanished may be asked for. iCloud offers QRESYNC and
+// gets it wrong: it sends VANISHED that cannot be read, or that names messages
+// which are there (RELIABILITY, PEERS: Mailspring-Sync #91).
 func (c *Conn) Resyncs() bool {
-	if !c.Has("QRESYNC") || !c.Has("UNSELECT") {
-		return false
-	}
-	for _, bad := range badResync {
-		if c.host == bad || strings.HasSuffix(c.host, "."+bad) {
-			return false
+	return c.Has("QRESYNC") && c.Has("UNSELECT") && !c.icloud()
+}
+
+func (c *Conn) icloud() bool {
+	for _, name := range icloud {
+		if c.host == name || strings.HasSuffix(c.host, "."+name) {
+			return true
 		}
 	}
-	return true
+	return false
 }
 
 // Vanished asks which messages were expunged from the open folder since it had
@@ -99,19 +97,14 @@ func vanished(all []Range, line string) ([]Range, error) {
 		line = strings.TrimSpace(rest)
 	}
 	for part := range strings.SplitSeq(line, ",") {
-		a, b, isRange := strings.Cut(part, ":")
-		first, rest := digits([]byte(a))
-		last, rest2 := first, []byte(nil)
-		if isRange {
-			last, rest2 = digits([]byte(b))
-		}
-		if a == "" || len(rest)+len(rest2) > 0 || isRange && b == "" || first == 0 || max(first, last) > maxUID {
+		r, ok := rangeOf([]byte(part))
+		if !ok {
 			return nil, fmt.Errorf("%w: VANISHED %.60q", errSyntax, line)
 		}
 		if len(all) == mostRanges {
 			return nil, fmt.Errorf("%w: more than %d ranges of expunged messages", errLimit, mostRanges)
 		}
-		all = append(all, Range{uint32(min(first, last)), uint32(max(first, last))})
+		all = append(all, r)
 	}
 	return all, nil
 }

@@ -24,6 +24,7 @@ type wire struct {
 	nc   *netconn.Conn
 	br   *bufio.Reader
 	long []byte // a line that did not fit into br
+	most int    // what a line may have, where that is more than mostLine
 }
 
 func newWire(nc *netconn.Conn) *wire {
@@ -69,8 +70,8 @@ func (w *wire) longLine(start []byte) ([]byte, error) {
 	w.long = append(w.long[:0], start...)
 	for {
 		b, err := w.br.ReadSlice('\n')
-		if len(w.long)+len(b) > mostLine {
-			return nil, fmt.Errorf("%w: a line of more than %d bytes", errLimit, mostLine)
+		if most := max(mostLine, w.most); len(w.long)+len(b) > most {
+			return nil, fmt.Errorf("%w: a line of more than %d bytes", errLimit, most)
 		}
 		w.long = append(w.long, b...)
 		if err != bufio.ErrBufferFull {
