@@ -193,6 +193,9 @@ var serverOptions = map[string]func(m *mailbox, a *testmail.Authority, value str
 	"cap": func(m *mailbox, _ *testmail.Authority, v string) {
 		m.Caps = append(slices.Clone(testmail.DefaultCaps), v)
 	},
+	"without": func(m *mailbox, _ *testmail.Authority, v string) {
+		m.Caps = slices.DeleteFunc(slices.Clone(testmail.DefaultCaps), func(c string) bool { return c == v })
+	},
 	"gmail":    func(m *mailbox, _ *testmail.Authority, _ string) { m.Gmail() },
 	"password": func(m *mailbox, _ *testmail.Authority, v string) { m.Password = v },
 	"delim":    func(m *mailbox, _ *testmail.Authority, v string) { m.Delim = v },

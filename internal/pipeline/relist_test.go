@@ -1,12 +1,19 @@
 package pipeline
 
 import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"mailhaul/internal/mail"
+	"mailhaul/internal/testmail"
 	"mailhaul/source"
+	"mailhaul/source/imap"
 )
 
 // clocked gives an archive a clock, which is moved by what comes back.
@@ -192,6 +199,95 @@ func TestToldWhatHasGone(t *testing.T) {
 				if r := a.must(s); r.Total.Known != 8 || r.Total.Listed != 8 {
 					t.Errorf("%+v", r.Total)
 				}
+			})
+		})
+	}
+}
+
+// TestSearchedWhatHasGone: a server that counts changes, keeps no account of what
+// was expunged, and says in a line what is there (Gmail) spares the full listing.
+// One that says it wrong, be it with as many messages as there are, does not; and
+// nothing is lost by it. Of 200 messages 3 go, one of them comes back under a new
+// number, and so does one that has a twin which stays.
+func TestSearchedWhatHasGone(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		says string // instead; @ is the tag of the command
+		full bool
+	}{
+		{"right", "", false},
+		{"positions", `UID COUNT 197 ALL 1:197`, true},
+		{"as many, but others", `UID COUNT 197 ALL 4:200`, true},
+		{"as many, but one that has gone", `UID COUNT 197 ALL 1:19,21:99,101:149,151:199,20`, true},
+		{"cut short", `UID COUNT 100 ALL 1:19,21:99,101,102`, true},
+		{"nothing", `UID COUNT 0`, true},
+		{"not understood", `ALL 1:*`, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			each(t, func(t *testing.T, a *archive) {
+				m := &testmail.Model{Cleartext: true}
+				var texts []string
+				deliver := func(text string) {
+					m.Deliver("INBOX", testmail.Letter("", []byte(text)))
+					texts = append(texts, text)
+				}
+				for i := range 200 {
+					deliver(letter(i))
+				}
+				addr := m.Start(t)
+				run := func() Report {
+					src := imap.OverConn("ann", "secret", 1, func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", addr) })
+					defer src.Close()
+					m.Reset()
+					return a.must(src)
+				}
+				run()
+				m.Expunge("INBOX", 20, 100, 150)
+				deliver(letter(99)) // number 100, which has gone
+				deliver(letter(2))  // number 3, which is there
+				m.SetFlags("INBOX", 3, `\Seen`)
+				if c.says != "" {
+					m.Fault(func(o testmail.Command) *testmail.Reply {
+						if o.Verb != "UID SEARCH" {
+							return nil
+						}
+						return &testmail.Reply{Before: fmt.Sprintf("* ESEARCH (TAG %q) %s\r\n", o.Tag, c.says), Status: "OK done"}
+					})
+				}
+				check := func(what string) {
+					t.Helper()
+					a.holds(map[mail.Path][]string{"INBOX": slices.Clone(texts)})
+					live := a.flags("INBOX")
+					for uid := 1; uid <= 202; uid++ {
+						want := uid != 20 && uid != 100 && uid != 150
+						if flags, ok := live[source.ID(strconv.Itoa(uid))]; ok != want || uid == 3 && flags != `\Seen` {
+							t.Errorf("%s: message %d is there: %v, %q", what, uid, ok, flags)
+						}
+					}
+				}
+				r := run()
+				full := 0
+				for _, o := range m.Commands() {
+					if o.Verb == "UID FETCH" && strings.Contains(o.Args, "RFC822.SIZE") && !strings.Contains(o.Args, "CHANGEDSINCE") {
+						full++
+					}
+				}
+				if (full > 0) != c.full || m.Count("UID SEARCH") != 1 || r.Total.Listed != 199 || r.Total.Known != 197 {
+					t.Errorf("%d full listings, %+v, sent %v", full, r.Total, m.Commands())
+				}
+				check("after it")
+				r = run()
+				if r.Total.Listed != 199 || r.Total.Known != 199 || m.Count("UID FETCH") > 0 {
+					t.Errorf("again: %+v", r.Total)
+				}
+				m.Heal()
+				wait := clocked(a)
+				wait(100 * 365 * 24 * time.Hour) // listed in full
+				if r = run(); r.Total.Known != 199 || r.Total.Flagged > 0 || m.Count("UID FETCH") == 0 || m.Bodies() > 0 || len(r.Notes) > 0 {
+					t.Errorf("in full: %+v, said %q", r.Total, r.Notes)
+				}
+				check("in full")
+				m.Untouched(t)
 			})
 		})
 	}

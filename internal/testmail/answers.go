@@ -276,7 +276,7 @@ func (d *dialogue) send(a *Answer) bool {
 func (d *dialogue) search(tag string, args []token, byUID bool) string {
 	var want []string
 	if len(args) > 1 && strings.EqualFold(args[0].text, "RETURN") {
-		if !d.m.has("ESEARCH") {
+		if !d.m.has("ESEARCH") && !d.m.has("IMAP4rev2") {
 			return "BAD unknown"
 		}
 		want = args[1].words()

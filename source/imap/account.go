@@ -17,6 +17,7 @@ type account struct {
 	top mail.Path
 
 	unreliable atomic.Bool // what the server says of expunged messages cannot be used
+	unproven   atomic.Bool // nor what it finds in a search
 
 	mu      sync.Mutex
 	folders map[mail.Path]folder

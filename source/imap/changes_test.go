@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"iter"
 	"net"
 	"slices"
 	"strings"
 	"testing"
 
 	"mailhaul/internal/imapconn"
+	"mailhaul/internal/mail"
 	"mailhaul/internal/testmail"
 	"mailhaul/source"
 )
@@ -95,7 +97,7 @@ func TestVanished(t *testing.T) {
 // try asks no more.
 func TestVanishedWrong(t *testing.T) {
 	for _, said := range []string{"* VANISHED (EARLIER) 3:x\r\n", "* VANISHED (EARLIER)\r\n", "* VANISHED (EARLIER) 0\r\n", "* VANISHED (EARLIER) 5000000000\r\n"} {
-		m := &testmail.Model{Caps: append(slices.Clone(testmail.DefaultCaps), "QRESYNC"), Cleartext: true}
+		m := &testmail.Model{Caps: append(without("ESEARCH"), "QRESYNC"), Cleartext: true}
 		m.Deliver("INBOX", letters(9)...)
 		src := plainSource(m.Start(t), 1)
 		box := inbox(t, src)
@@ -121,6 +123,179 @@ func TestVanishedWrong(t *testing.T) {
 		}
 		box.Close()
 		src.Close()
+	}
+}
+
+// without is what a modern server offers, but for some.
+func without(caps ...string) []string {
+	return slices.DeleteFunc(slices.Clone(testmail.DefaultCaps), func(c string) bool { return slices.Contains(caps, c) })
+}
+
+// TestLacking: where the server keeps no account of what was expunged but says
+// in a line what is there, the rest has gone.
+func TestLacking(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		caps []string
+	}{
+		{"gmail", testmail.GmailCaps},
+		{"modern", testmail.DefaultCaps},
+		{"changes are not counted", without("CONDSTORE")},
+		{"revision 2", append(without("ESEARCH"), "IMAP4rev2")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := &testmail.Model{Caps: c.caps, Cleartext: true}
+			m.Deliver("INBOX", letters(40)...)
+			src := plainSource(m.Start(t), 1)
+			defer src.Close()
+			box := inbox(t, src)
+			list(t, box, "")
+			cursor := box.Listing().Cursor
+			box.Close()
+			dead := map[uint32]bool{}
+			for i, step := range []struct {
+				come int
+				gone iter.Seq[uint32]
+				left int64
+				told string // "": nothing was asked
+			}{
+				{3, uids(), 43, ""},
+				{5, uids(2, 4, 9, 9, 41, 41), 43, "[{2 4} {9 9} {41 41}]"},
+				{0, uids(48, 48), 42, "[{2 4} {9 9} {41 41} {48 48}]"},
+				{0, uids(1, 1, 10, 10), 40, "[{1 4} {9 10} {41 41} {48 48}]"},
+				{2, uids(1, 48), 2, "[{1 48}]"},
+				{0, uids(49, 50), 0, "[{1 4294967295}]"},
+			} {
+				m.Deliver("INBOX", letters(step.come)...)
+				for uid := range step.gone {
+					if !dead[uid] {
+						m.Expunge("INBOX", uid)
+					}
+					dead[uid] = true
+				}
+				m.Reset()
+				box = inbox(t, src)
+				if ids := listNew(t, box, cursor); len(ids) != step.come {
+					t.Errorf("step %d: %v", i, ids)
+				}
+				l := box.Listing()
+				gone, asked := "", 0
+				if l.Gone != nil {
+					gone = fmt.Sprint(l.Gone)
+				}
+				if step.told != "" && step.left > 0 {
+					asked = 1
+				}
+				if gone != step.told || !l.Partial || l.Messages != step.left || m.Count("UID SEARCH") != asked {
+					t.Errorf("step %d: %+v, asked %d times", i, l, m.Count("UID SEARCH"))
+				}
+				cursor = l.Cursor
+				box.Close()
+				m.Untouched(t)
+			}
+		})
+	}
+}
+
+// uids are those of ranges, from and to in turn.
+func uids(ends ...uint32) iter.Seq[uint32] {
+	return func(yield func(uint32) bool) {
+		for i := 0; i < len(ends); i += 2 {
+			for uid := ends[i]; uid <= ends[i+1]; uid++ {
+				if !yield(uid) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// found answers every search with a line in which @ is the tag of the command,
+// and with nothing else.
+func found(line string) testmail.Fault {
+	return func(c testmail.Command) *testmail.Reply {
+		if c.Verb != "UID SEARCH" {
+			return nil
+		}
+		return &testmail.Reply{Before: strings.ReplaceAll(line, "@", c.Tag) + "\r\n", Status: "OK done"}
+	}
+}
+
+// TestLackingWrong: what a search finds and does not prove is not believed, nor
+// is the server asked again; the listing goes on as if it had not been. Of 9
+// messages number 2 has gone, and number 10 has come.
+func TestLackingWrong(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		fault testmail.Fault
+	}{
+		{"cut short", found(`* ESEARCH (TAG "@") UID COUNT 5 ALL 1,3:6`)},
+		{"cut short, and counted before", found(`* ESEARCH (TAG "@") UID COUNT 8 ALL 1,3:6`)},
+		{"nothing", found(`* ESEARCH (TAG "@") UID COUNT 0`)},
+		{"the new one too", found(`* ESEARCH (TAG "@") UID COUNT 9 ALL 1,3:10`)},
+		{"the new one instead", found(`* ESEARCH (TAG "@") UID COUNT 8 ALL 1,3:8,10`)},
+		{"positions", found(`* ESEARCH (TAG "@") COUNT 8 ALL 1:8`)},
+		{"plain", found("* SEARCH 1 3 4 5 6 7 8 9")},
+		{"no answer", found("* OK")},
+		{"not understood", testmail.Refuse("UID SEARCH", "BAD what is RETURN?", 0)},
+		{"refused", testmail.Refuse("UID SEARCH", "NO not now", 0)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := &testmail.Model{Cleartext: true}
+			m.Deliver("INBOX", letters(9)...)
+			src := plainSource(m.Start(t), 1)
+			defer src.Close()
+			box := inbox(t, src)
+			list(t, box, "")
+			cursor := box.Listing().Cursor
+			box.Close()
+			m.Expunge("INBOX", 2)
+			m.Deliver("INBOX", letters(1)...)
+			m.Fault(c.fault)
+			m.Reset()
+			for range 2 {
+				box = inbox(t, src)
+				if n := len(list(t, box, cursor)); n != 1 || box.Listing().Messages != 9 || !box.Listing().Partial || box.Listing().Gone != nil {
+					t.Errorf("%d entries, %+v", n, box.Listing())
+				}
+				if n := len(list(t, box, "")); n != 9 || box.Listing().Partial {
+					t.Errorf("%d entries, %+v", n, box.Listing())
+				}
+				box.Close()
+			}
+			if m.Count("UID SEARCH") != 1 || m.Count("LOGIN")+m.Count("AUTHENTICATE") > 1 {
+				t.Errorf("sent %v", m.Commands())
+			}
+		})
+	}
+}
+
+// TestLackingLost: a connection that does not live through the search is an error
+// like any other, and the next try does without.
+func TestLackingLost(t *testing.T) {
+	m := &testmail.Model{Cleartext: true}
+	m.Deliver("INBOX", letters(9)...)
+	src := plainSource(m.Start(t), 1)
+	defer src.Close()
+	box := inbox(t, src)
+	list(t, box, "")
+	cursor := box.Listing().Cursor
+	box.Close()
+	m.Expunge("INBOX", 2)
+	m.Fault(testmail.Hangup("UID SEARCH", 0))
+	box = inbox(t, src)
+	var last error
+	for _, err := range box.List(t.Context(), cursor) {
+		last = err
+	}
+	box.Close()
+	if last == nil || !mail.Temporary(last) || mail.ScopeOf(last, 0) != mail.ScopeFolder {
+		t.Errorf("%v", last)
+	}
+	box = inbox(t, src)
+	defer box.Close()
+	if n := len(list(t, box, cursor)); n != 0 || box.Listing().Messages != 8 || box.Listing().Gone != nil {
+		t.Errorf("%d entries, %+v", n, box.Listing())
 	}
 }
 
@@ -191,36 +366,42 @@ func say(t *testing.T, addr string, commands ...string) {
 	}
 }
 
-// TestVanishedDovecot is the same with a real server: what it tells is what was
-// expunged, and the mailbox can be used afterwards.
-func TestVanishedDovecot(t *testing.T) {
-	d := testmail.Dovecot(t)
-	d.Deliver("INBOX", letters(30)...)
-	src := plainSource(d.Addr(), 1)
-	defer src.Close()
-	box := inbox(t, src)
-	list(t, box, "")
-	cursor := box.Listing().Cursor
-	box.Close()
-	if !strings.Contains(string(cursor), "h=") || strings.HasSuffix(string(cursor), "h=0") {
-		t.Fatalf("cursor %q", cursor)
-	}
-	say(t, d.Addr(), "SELECT INBOX", `UID STORE 3:5,9 +FLAGS.SILENT (\Deleted)`, "EXPUNGE")
-	d.Deliver("INBOX", letters(2)...)
-	box = inbox(t, src)
-	defer box.Close()
-	all := list(t, box, cursor)
-	l := box.Listing()
-	gone := map[uint64]bool{}
-	for _, s := range l.Gone {
-		for n := s.First; n <= s.Last; n++ {
-			gone[n] = true
+// TestGoneDovecot is the same with a real server, asked in both ways: what it
+// tells is what was expunged, and the mailbox can be used afterwards.
+func TestGoneDovecot(t *testing.T) {
+	for _, resync := range []bool{true, false} {
+		d := testmail.Dovecot(t)
+		d.Deliver("INBOX", letters(30)...)
+		a := plainSource(d.Addr(), 1).(*account)
+		defer a.Close()
+		a.unreliable.Store(!resync)
+		box := inbox(t, a)
+		list(t, box, "")
+		cursor := box.Listing().Cursor
+		box.Close()
+		if !strings.Contains(string(cursor), "h=") || strings.HasSuffix(string(cursor), "h=0") {
+			t.Fatalf("cursor %q", cursor)
 		}
-	}
-	if len(all) != 2 || !l.Partial || l.Messages != 28 || len(gone) != 4 || !gone[3] || !gone[4] || !gone[5] || !gone[9] {
-		t.Errorf("%d entries, %+v", len(all), l)
-	}
-	if got, _, err := fetch(t, box, list(t, box, ""), 10); err != nil || len(got) != 28 {
-		t.Error(len(got), err)
+		say(t, d.Addr(), "SELECT INBOX", `UID STORE 3:5,9 +FLAGS.SILENT (\Deleted)`, "EXPUNGE")
+		d.Deliver("INBOX", letters(2)...)
+		box = inbox(t, a)
+		all := list(t, box, cursor)
+		l := box.Listing()
+		gone := map[uint64]bool{}
+		for _, s := range l.Gone {
+			for n := s.First; n <= s.Last; n++ {
+				gone[n] = true
+			}
+		}
+		if len(all) != 2 || !l.Partial || l.Messages != 28 || len(gone) != 4 || !gone[3] || !gone[4] || !gone[5] || !gone[9] {
+			t.Errorf("%d entries, %+v", len(all), l)
+		}
+		if a.unproven.Load() {
+			t.Error("it is not believed")
+		}
+		if got, _, err := fetch(t, box, list(t, box, ""), 10); err != nil || len(got) != 28 {
+			t.Error(len(got), err)
+		}
+		box.Close()
 	}
 }

@@ -127,16 +127,22 @@ func (l *lister) check(since source.Cursor, now numbers, onlyNew bool) error {
 
 // gone says what has been expunged since the cursor, where that can be had for
 // less than a listing: the numbers tell whether there is anything to ask for.
+// Where it cannot, the core counts, too, and asks for all.
 func (l *lister) gone(now numbers) ([]source.Span, error) {
-	m := l.m
 	switch {
 	case l.then.next == 0 || now.messages >= l.then.messages+l.came:
 		return nil, nil
 	case now.messages == 0:
 		return []source.Span{{First: 1, Last: math.MaxUint32}}, nil
-	case l.since == 0 || !m.c.Resyncs() || m.a.unreliable.Load():
-		return nil, nil // the core counts, too, and asks for all
+	case l.since > 0 && l.m.c.Resyncs() && !l.m.a.unreliable.Load():
+		return l.vanished()
 	}
+	return l.lacking(now)
+}
+
+// vanished asks a server that keeps account of what was expunged.
+func (l *lister) vanished() ([]source.Span, error) {
+	m := l.m
 	raw, err := m.a.rawName(l.ctx, m.path)
 	if err != nil {
 		return nil, err
@@ -153,6 +159,44 @@ func (l *lister) gone(now numbers) ([]source.Span, error) {
 		spans[i] = source.Span{First: uint64(r.First), Last: uint64(r.Last)}
 	}
 	return spans, nil
+}
+
+// lacking asks which messages are left of those before the cursor: what has gone
+// is among the numbers between them.
+func (l *lister) lacking(now numbers) ([]source.Span, error) {
+	if now.messages < l.came {
+		return nil, nil
+	}
+	there, ok, err := l.search(l.then.next, now.messages-l.came)
+	if err != nil || !ok {
+		return nil, err
+	}
+	var spans []source.Span
+	from := uint64(1)
+	for _, r := range there {
+		if first := uint64(r.First); first > from {
+			spans = append(spans, source.Span{First: from, Last: first - 1})
+		}
+		from = uint64(r.Last) + 1
+	}
+	if from < l.then.next {
+		spans = append(spans, source.Span{First: from, Last: l.then.next - 1})
+	}
+	return spans, nil
+}
+
+// search asks for the UIDs below next, where there must be count messages. A
+// server whose answer does not prove itself is not asked again.
+func (l *lister) search(next, count uint64) (there []imapconn.Range, ok bool, err error) {
+	m := l.m
+	if !m.c.Searches() || m.a.unproven.Load() || next < 2 || next-1 > math.MaxUint32 {
+		return nil, false, nil
+	}
+	there, ok, err = m.c.Search(l.ctx, uint32(next-1), count)
+	if !ok && l.ctx.Err() == nil {
+		m.a.unproven.Store(true)
+	}
+	return there, ok, err
 }
 
 func (l *lister) run() error {
