@@ -263,21 +263,36 @@ func run(t *testing.T, src source.Source) (map[source.ID]string, error) {
 	return got, err
 }
 
-// TestWindows lists folders larger than a window, with gaps and without, with
-// UIDNEXT and without.
+// TestWindows lists folders larger than a window, with gaps and without, where
+// the server says in one line which UIDs there are, where it does not, and where
+// that is not so.
 func TestWindows(t *testing.T) {
+	far := map[int]uint32{100: 1_000_000, 200: 3_000_000_000}
 	for _, c := range []struct {
-		name  string
-		n     int
-		jumps map[int]uint32 // before which message UIDNEXT is set to what
+		name   string
+		n      int
+		jumps  map[int]uint32 // before which message UIDNEXT is set to what
+		search testmail.Fault
+		caps   []string
+		fetch  int // commands
 	}{
-		{"dense", 2*mostWindow + 500, nil},
-		{"one window", mostWindow, nil},
-		{"sparse and small", 50, map[int]uint32{10: 4_000_000_000, 20: 4_294_967_200}},
-		{"sparse and large", 12_000, map[int]uint32{100: 1_000_000, 200: 3_000_000_000}},
+		{"dense", 2*mostWindow + 500, nil, nil, nil, 3},
+		{"one window", mostWindow, nil, nil, nil, 1},
+		{"sparse and small", 50, map[int]uint32{10: 4_000_000_000, 20: 4_294_967_200}, nil, nil, 1},
+		{"sparse and large", 12_000, far, nil, nil, 3},
+		{"without search", 12_000, far, nil, testmail.PlainCaps, 4},
+		{"refused", 12_000, far, testmail.Refuse("UID SEARCH", "BAD what?", 0), nil, 4},
+		{"cut short", 12_000, far, found(`* ESEARCH (TAG "@") UID COUNT 1000 ALL 1:100,1000000:1000099,3000000000:3000000799`), nil, 4},
+		{"positions", 12_000, far, found(`* ESEARCH (TAG "@") UID COUNT 12000 ALL 1:12000`), nil, 4},
+		{"others", 12_000, far, found(`* ESEARCH (TAG "@") UID COUNT 12000 ALL 7:3000,500000:500999,1000090,3000000799,3000000900:3000008903`), nil, 3},
+		{"sparse, on the edge", 12_000, map[int]uint32{4000: 1_000_000, 8000: 3_000_000_000}, nil, nil, 3},
+		{"only far away", 12_000, map[int]uint32{0: 3_000_000_000}, nil, nil, 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m := &testmail.Model{Cleartext: true}
+			m := &testmail.Model{Cleartext: true, Caps: c.caps}
+			if c.search != nil {
+				m.Fault(c.search)
+			}
 			letter := testmail.Letter("x", []byte("Subject: x\r\n\r\nx\r\n"))
 			var want []uint32
 			from := 0
@@ -307,8 +322,8 @@ func TestWindows(t *testing.T) {
 			if l := box.Listing(); l.Partial || l.Messages != int64(c.n) {
 				t.Errorf("%+v", l)
 			}
-			if n := m.Count("UID FETCH"); n > 5 {
-				t.Errorf("%d commands", n)
+			if n := m.Count("UID FETCH"); n != c.fetch {
+				t.Errorf("%d commands to fetch, want %d", n, c.fetch)
 			}
 			present, err := box.Present(t.Context(), []source.ID{all[3].ID, "4294967295", all[len(all)-1].ID})
 			if err != nil || len(present) != 2 {

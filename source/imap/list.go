@@ -244,48 +244,51 @@ func (l *lister) next() (uint64, error) {
 	return last + 1, err
 }
 
-// sparse lists a folder whose UIDs have large gaps: first only the UIDs. It is
-// a FETCH and not a SEARCH, because servers have been seen to cut the results
-// of a search short, or to answer it with positions.
+// sparse lists a folder whose UIDs have large gaps: first only the UIDs. Windows
+// are cut by these, and leave nothing out between them: a message that was not
+// told of is listed all the same.
 func (l *lister) sparse(next uint64) error {
-	var spans []span
-	_, err := l.m.c.Fetch(l.ctx, "1:"+strconv.FormatUint(next-1, 10), "UID", "", func(it *imapconn.Item) error {
-		if n := len(spans); n > 0 && spans[n-1].to+1 == it.UID {
-			spans[n-1].to++
-			return nil
-		}
-		spans = append(spans, span{it.UID, it.UID})
-		return nil
-	})
+	spans, err := l.spans(next)
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.from, b.from) })
-	// A window begins at a span and reaches as far as it holds few enough.
-	for i := 0; i < len(spans); {
-		from, to, room := spans[i].from, spans[i].to, l.m.window
-		for i < len(spans) {
-			if size := int(spans[i].to-spans[i].from) + 1; size <= room {
-				to = max(to, spans[i].to)
-				room -= size
-				i++
-				continue
+	from, room := uint64(1), uint64(l.m.window)
+	for _, s := range spans {
+		for first := max(uint64(s.First), from); first <= uint64(s.Last); {
+			if room == 0 {
+				if err := l.list(from, first-1); err != nil {
+					return err
+				}
+				from, room = first, uint64(l.m.window)
 			}
-			if room == l.m.window { // one span larger than a window
-				to = spans[i].from + uint32(room) - 1
-				spans[i].from = to + 1
-			}
-			break
-		}
-		if err := l.list(uint64(from), uint64(to)); err != nil {
-			return err
+			n := min(room, uint64(s.Last)-first+1)
+			first, room = first+n, room-n
 		}
 	}
-	return nil
+	return l.list(from, next-1)
 }
 
-// A span is a run of UIDs without gaps.
-type span struct{ from, to uint32 }
+// spans are the runs of UIDs of a folder. A search names them in one line.
+// Servers have been seen to cut it short or to answer with positions, so where
+// its answer does not prove itself it is a FETCH. Positions begin at 1 and have
+// no gaps.
+func (l *lister) spans(next uint64) ([]imapconn.Range, error) {
+	spans, ok, err := l.search(next, l.m.box.Exists)
+	if err != nil || ok && (len(spans) > 1 || spans[0].First > 1) {
+		return spans, err
+	}
+	spans = nil
+	_, err = l.m.c.Fetch(l.ctx, "1:"+strconv.FormatUint(next-1, 10), "UID", "", func(it *imapconn.Item) error {
+		if n := len(spans); n > 0 && uint64(spans[n-1].Last)+1 == uint64(it.UID) {
+			spans[n-1].Last++
+			return nil
+		}
+		spans = append(spans, imapconn.Range{First: it.UID, Last: it.UID})
+		return nil
+	})
+	slices.SortFunc(spans, func(a, b imapconn.Range) int { return cmp.Compare(a.First, b.First) })
+	return spans, err
+}
 
 // list gets one window. Of what was there at the cursor less is asked for,
 // where no counting of changes makes the listing short anyhow.
