@@ -16,7 +16,7 @@ func main() { os.Exit(realMain()) }
 func realMain() int {
 	// Bodies have a budget of their own; the collector keeps the rest small.
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(40 << 20)
+		debug.SetMemoryLimit(38 << 20)
 	}
 	ctx, stop := interruptible()
 	defer stop()
