@@ -20,11 +20,10 @@ import (
 //
 // It began as the table of the design. The code has since shown that:
 // sources and sinks share the vocabulary of locations; a sink's State and
-// Place are types of sink, so spool knows sink but needs nothing of durable
-// (its files have no names); foldername is its own package because two sinks
-// need it, and the pipeline to see which names a file system takes for the
-// same; durable knows mail, for what a full or broken disk means to a run is
-// said once for all sinks; verify and job stand between pipeline and cmd; x/sys is behind
+// Place are types of sink, so spool knows sink; foldername is its own package
+// because two sinks need it, and the pipeline to see which names a file system
+// takes for the same; durable knows mail, for what a full or broken disk means to
+// a run is said once for all who write; verify and job stand between pipeline and cmd; x/sys is behind
 // durable's system calls alone.
 var arrows = map[string][]string{
 	"internal/mail":        {},
@@ -36,7 +35,7 @@ var arrows = map[string][]string{
 	"internal/maildirname": {"internal/mail"},
 	"internal/utf7":        {},
 	"internal/mboxrd":      {"internal/mail", "github.com/emersion/go-mbox"},
-	"internal/spool":       {"internal/mail", "sink"},
+	"internal/spool":       {"internal/mail", "internal/durable", "sink"},
 
 	"source":       {"internal/mail", "internal/location"},
 	"sink":         {"internal/mail", "internal/location"},

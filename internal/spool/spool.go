@@ -19,6 +19,7 @@ import (
 	"os"
 	"sync"
 
+	"mailhaul/internal/durable"
 	"mailhaul/internal/mail"
 	"mailhaul/sink"
 )
@@ -391,5 +392,5 @@ func trouble(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &mail.Error{Op: "spool", Scope: mail.ScopeRun, Err: fmt.Errorf("a large message cannot be set down on the way: %w", err)}
+	return durable.Fail("spool", mail.ScopeRun, fmt.Errorf("a large message cannot be set down on the way: %w", err))
 }

@@ -6,8 +6,12 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"io/fs"
 	"math/rand/v2"
+	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -143,6 +147,17 @@ func TestReserveWaitsForRoom(t *testing.T) {
 			t.Errorf("%d bytes are free", s.free)
 		}
 	})
+}
+
+// TestFullDisk: who has no room is told how much there is.
+func TestFullDisk(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("its error for a full disk is another one")
+	}
+	err := trouble(&fs.PathError{Op: "write", Path: filepath.Join(t.TempDir(), "spool-1"), Err: syscall.ENOSPC})
+	if mail.ScopeOf(err, mail.ScopeMessage) != mail.ScopeRun || !strings.HasPrefix(err.Error(), "spool: no room (") || !strings.Contains(err.Error(), " left): ") {
+		t.Errorf("error is %v", err)
+	}
 }
 
 func TestDescribe(t *testing.T) {
