@@ -292,19 +292,8 @@ func appendUID(arg string) (validity uint32, uids []uint32) {
 	if !ok || err != nil || n == 0 {
 		return 0, nil
 	}
-	for part := range strings.SplitSeq(strings.TrimSpace(set), ",") {
-		a, b, isRange := strings.Cut(part, ":")
-		from, err := strconv.ParseUint(a, 10, 32)
-		to, err2 := from, error(nil)
-		if isRange {
-			to, err2 = strconv.ParseUint(b, 10, 32)
-		}
-		if err != nil || err2 != nil || from == 0 || to < from || to-from+uint64(len(uids)) >= mostUIDs {
-			return 0, nil
-		}
-		for u := from; u <= to; u++ {
-			uids = append(uids, uint32(u))
-		}
+	if uids = parseSet(strings.TrimSpace(set)); uids == nil {
+		return 0, nil
 	}
 	return uint32(n), uids
 }

@@ -1,6 +1,6 @@
 // Package imapconn is one authenticated IMAP connection that reads a mailbox
 // and cannot change it, unless it was opened for bringing mail: then it makes
-// folders, appends and sets flags, and takes nothing away all the same.
+// folders, appends, copies and sets flags, and takes nothing away all the same.
 //
 // The connection has two users, one after the other, never both at once.
 // go-imap does what it does safely: greeting, authentication, capabilities,

@@ -21,7 +21,7 @@ var verbs = map[string]bool{
 // writing are the commands that a connection with Options.Write may send
 // besides. None of them takes a message or a folder away.
 var writing = map[string]bool{
-	"SELECT": true, "CREATE": true, "SUBSCRIBE": true, "APPEND": true, "UID STORE": true,
+	"SELECT": true, "CREATE": true, "SUBSCRIBE": true, "APPEND": true, "UID STORE": true, "UID COPY": true,
 }
 
 // A guard passes on what is written, line by line, and refuses every command

@@ -18,7 +18,7 @@ func TestGuard(t *testing.T) {
 		{"uid search all", true}, {"LOGIN \"RFC822\" {4+}\r\nBOX[ \"x\"", true}, {"ENABLE CONDSTORE", true}, {"UNSELECT", true},
 		{"SELECT INBOX", false}, {"STORE 1 +FLAGS (\\Deleted)", false}, {"UID STORE 1 FLAGS ()", false}, {"EXPUNGE", false},
 		{"UID EXPUNGE 1", false}, {"CLOSE", false}, {"DELETE x", false}, {"RENAME a b", false}, {"CREATE a", false},
-		{"APPEND a {1}", false}, {"COPY 1 a", false}, {"UID MOVE 1 a", false}, {"UID", false}, {"", false}, {"SUBSCRIBE a", false},
+		{"APPEND a {1}", false}, {"COPY 1 a", false}, {"UID COPY 1 a", false}, {"UID MOVE 1 a", false}, {"UID", false}, {"", false}, {"SUBSCRIBE a", false},
 		{"FETCH 1 (BODY.PEEK[])", false}, {"SETACL a b c", false}, {"XFOO", false}, {"SETQUOTA x", false}, {"UNAUTHENTICATE", false},
 		{"UID FETCH 1 (BODY[])", false}, {"UID FETCH 1 BODY[TEXT]", false}, {"UID FETCH 1 (UID body[])", false},
 		{"UID FETCH 1 RFC822", false}, {"UID FETCH 1 (RFC822.TEXT)", false}, {"UID FETCH 1 (BINARY[1])", false},

@@ -2,7 +2,9 @@ package imapconn
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // A Range is a run of UIDs, both ends included.
@@ -51,3 +53,21 @@ func Set(uids []uint32) (set string, rest []uint32) {
 
 // From is the set of all UIDs from a first one on.
 func From(first uint32) string { return strconv.FormatUint(uint64(first), 10) + ":*" }
+
+// parseSet reads a set of UIDs in the order in which it names them (RFC 4315,
+// section 4, uid-set); nil where it is none, or beyond all measure. The server
+// may write a range from either end, and both are the same: it stands for its
+// numbers in ascending order.
+func parseSet(set string) (uids []uint32) {
+	for part := range strings.SplitSeq(set, ",") {
+		r, ok := rangeOf([]byte(part))
+		if !ok || uint64(r.Last-r.First)+uint64(len(uids)) >= mostUIDs {
+			return nil
+		}
+		uids = slices.Grow(uids, int(r.Last-r.First)+1)
+		for u := uint64(r.First); u <= uint64(r.Last); u++ {
+			uids = append(uids, uint32(u))
+		}
+	}
+	return uids
+}
