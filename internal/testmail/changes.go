@@ -22,8 +22,9 @@ type Keeper struct {
 	Redate    func(time.Time) time.Time  // the date that is stored instead
 	Refuse    func(raw []byte) string    // a refusal, such as "NO [PARSE] invalid header"; "": none
 	Swallow   func(raw []byte) bool      // the answer is OK and the message is not stored
+	Forget    bool                       // a copy has neither flags nor date of what was copied, which is only a SHOULD
 	Gmail     bool                       // each content is there once, and folders are labels (gmail.go)
-	Stored    func(folder string, n int) // told after each APPEND that stored n messages
+	Stored    func(folder string, n int) // told after each APPEND or COPY that stored n messages
 }
 
 // Keep lets f change how the server takes things while it runs.
@@ -165,6 +166,74 @@ func (d *dialogue) store(name string, all []brought) string {
 		return fmt.Sprintf("OK [APPENDUID %d %s] done", b.validity, ranges(uids))
 	}
 	return "OK done"
+}
+
+// copies does UID COPY: all that are there or none (RFC 3501, section 6.4.7), and
+// tells what became of which (RFC 4315, section 3).
+func (d *dialogue) copies(args []token) string {
+	if len(args) != 2 {
+		return "BAD set and folder"
+	}
+	found, _, err := d.targets(args[0].text, true)
+	if err != nil {
+		return "BAD not a set"
+	}
+	m := d.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b, from := m.box(args[1].text), m.box(d.name)
+	if b == nil || slices.Contains(b.attrs, `\Noselect`) {
+		return "NO [TRYCREATE] no such folder"
+	}
+	var all []*stored
+	var total int64
+	for _, t := range found {
+		if from == nil {
+			break
+		}
+		at, ok := from.find(t.uid)
+		if !ok {
+			continue
+		}
+		s := from.mails[at]
+		if k := m.Keeper; k.Refuse != nil {
+			if status := k.Refuse(s.Raw()); status != "" {
+				return status
+			}
+		}
+		all, total = append(all, s), total+s.Size
+	}
+	if m.Keeper.Room > 0 && m.used()+total > m.Keeper.Room {
+		return "NO [OVERQUOTA] the mailbox is full"
+	}
+	var here, there []uint32
+	for _, s := range all {
+		here, there = append(here, s.uid), append(there, m.double(b, s))
+	}
+	if m.Keeper.Stored != nil {
+		m.Keeper.Stored(b.name, len(there))
+	}
+	if m.has("UIDPLUS") && len(there) > 0 {
+		return fmt.Sprintf("OK [COPYUID %d %s %s] done", b.validity, ranges(here), ranges(there))
+	}
+	return "OK done"
+}
+
+// double stores a copy and gives its UID, as keep does.
+func (m *Model) double(b *box, s *stored) uint32 {
+	k := m.Keeper
+	if k.Swallow != nil && k.Swallow(s.Raw()) {
+		b.next++
+		return b.next - 1
+	}
+	msg := s.Message
+	if k.Forget {
+		msg.Flags, msg.Date = nil, time.Now()
+	}
+	if k.Gmail {
+		return m.merge(b, msg)
+	}
+	return m.add(b, msg, s.id)
 }
 
 // keep stores one message and gives its UID; a swallowed one has a UID that

@@ -244,6 +244,8 @@ func (d *dialogue) do(c Command, raw string) string {
 		return d.fetch(args, c.Verb == "UID FETCH")
 	case "UID STORE":
 		return d.change(args)
+	case "UID COPY":
+		return d.copies(args)
 	case "SEARCH", "UID SEARCH":
 		return d.search(c.Tag, args, c.Verb == "UID SEARCH")
 	}

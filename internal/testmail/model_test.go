@@ -443,6 +443,39 @@ func TestModelChanges(t *testing.T) {
 	}
 }
 
+// TestModelCopy checks what the sink relies on: all that are there or none, and
+// which has become which.
+func TestModelCopy(t *testing.T) {
+	m := &Model{Preauth: true}
+	m.Deliver("INBOX", Letter("a", []byte("Subject: a\r\n"), `\Seen`), Letter("b", []byte("Subject: b\r\n"), "Work"), Letter("c", []byte("Subject: c\r\n")))
+	m.Expunge("INBOX", 2)
+	m.Folder("Work")
+	m.Deliver("Work", Letter("d", []byte("Subject: d\r\n")))
+	s := dial(t, m.Start(t))
+	s.line()
+	s.ask("EXAMINE INBOX")
+	validity := m.Validity("Work")
+	if got, want := s.ask("UID COPY 3,1:2 Work"), fmt.Sprintf("OK [COPYUID %d 1,3 2:3] done", validity); !strings.Contains(got, want) {
+		t.Errorf("copied: %q, want %q", got, want)
+	}
+	if got := m.Mails("Work"); len(got) != 3 || got[1].Name != "a" || got[1].Flags.Key() != `\Seen` || !got[1].Date.Equal(Epoch) {
+		t.Errorf("copies %+v", got)
+	}
+	if got := s.ask("UID COPY 2 Work"); !strings.Contains(got, "OK done") {
+		t.Errorf("what is not there: %q", got)
+	}
+	if got := s.ask("UID COPY 1 Nowhere"); !strings.Contains(got, "NO [TRYCREATE]") {
+		t.Errorf("to nowhere: %q", got)
+	}
+	m.Keep(func(k *Keeper) { k.Room = m.used() + 13 })
+	if got := s.ask("UID COPY 1:3 Work"); !strings.Contains(got, "NO [OVERQUOTA]") || len(m.Mails("Work")) != 3 {
+		t.Errorf("too much: %q", got)
+	}
+	if got := s.ask("UID COPY 3 INBOX"); !strings.Contains(got, " 3 4] done") || len(m.Mails("INBOX")) != 3 {
+		t.Errorf("into itself: %q", got)
+	}
+}
+
 func TestModelRewind(t *testing.T) {
 	m := three()
 	then := m.Snapshot()
