@@ -53,6 +53,7 @@ type Layout struct {
 	Delimiter byte      // of the hierarchy; 0: it is flat
 	Prefix    mail.Path // where the user's folders lie (RFC 2342): "INBOX" on some servers, usually empty
 	Gmail     bool      // folders are labels
+	Copies    bool      // folders are Copiers
 	Most      int64     // octets of one message that may be brought; 0: not told
 	Free      int64     // octets that there is room for; -1: not told
 }
@@ -126,6 +127,7 @@ type Result struct {
 	Note  string // with Err: what the next Put of this message should know, in the sink's own words
 
 	Present bool // with Place: the message was there already, and the store keeps each once
+	Brought bool // of a Copy: there was nothing to copy, and the bytes were brought
 }
 
 // ErrUnknown is returned by Recover when there is nothing to look at, as
@@ -191,6 +193,22 @@ type Counter interface {
 type Linker interface {
 	Link(ctx context.Context, m *Message, from mail.Path, at Place) error
 }
+
+// A Copier is a Folder of a store that makes another message of one that lies
+// elsewhere in the same sink, or in the same folder: of its bytes, and with the
+// flags and the date that it has there. It is put, synced and recovered like a
+// Put, and what is stored is exactly what a Put would have stored: of a message
+// with other flags, another date or another size no copy is made. Then the bytes
+// are brought, by m.Open, which must not read from this sink. Where m.Open is nil
+// no bytes are at hand, and the outcome is ErrNotCopied, or fs.ErrNotExist where
+// nothing lies at that place.
+type Copier interface {
+	Copy(ctx context.Context, m *Message, from mail.Path, at Place) error
+}
+
+// ErrNotCopied marks an error of the scope of a message whose bytes must be
+// brought: no copy can be made of what is stored.
+var ErrNotCopied = errors.New("no copy can be made of the stored message")
 
 // A Reader is a Folder that can give a stored message back, in text form. In a
 // Local sink Read may be called from several goroutines, and while a Scan is

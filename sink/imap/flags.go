@@ -19,15 +19,21 @@ type lasting struct {
 	behind map[mail.Flag]bool // that a message had and the folder does not keep
 }
 
-// learnFlags opens the folder once: flags are told only so. It is left again,
-// for a server would tell us of each of our own messages.
-func (f *folder) learnFlags(ctx context.Context) error {
-	box, err := f.c.Select(ctx, f.raw)
+// learnFlags opens the folder, if that was not done yet: flags are told only so.
+// It is left again, for a server would tell us of each of our own messages.
+func (f *folder) learnFlags(ctx context.Context, c *imapconn.Conn) error {
+	if f.lasting != nil {
+		return nil
+	}
+	box, err := c.Select(ctx, f.raw)
+	if imapconn.NoSuchFolder(err) {
+		return f.gone(err)
+	}
 	if err != nil {
 		return err
 	}
 	f.lasting = newLasting(box.Lasting)
-	return f.c.Unselect(ctx)
+	return c.Unselect(ctx)
 }
 
 func newLasting(list string) *lasting {

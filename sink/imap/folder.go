@@ -57,6 +57,7 @@ type item struct {
 
 	link    *link // it lies at the server already; nil: it is to be sent
 	present bool  // it was here before
+	brought bool  // it was to be copied, and is sent
 }
 
 // A group is what one command brings.
@@ -168,14 +169,9 @@ func (f *folder) begin(ctx context.Context) error {
 		return fail("append", f.path, runWide(err))
 	}
 	f.c = c
-	if f.lasting == nil {
-		if err := f.learnFlags(ctx); err != nil {
-			f.leave()
-			if imapconn.NoSuchFolder(err) {
-				return f.gone(err)
-			}
-			return fail("append", f.path, err)
-		}
+	if err := f.learnFlags(ctx, c); err != nil {
+		f.leave()
+		return f.failed(err)
 	}
 	f.a = c.Appends(ctx)
 	return nil
@@ -188,7 +184,17 @@ func (f *folder) gone(why error) error {
 	delete(f.s.tree.folders, f.path)
 	f.s.mu.Unlock()
 	return &mail.Error{Op: "append", Scope: mail.ScopeFolder, Temporary: true,
-		Err: fmt.Errorf("%s has gone from the destination: %w", mail.Clean(string(f.path)), why)}
+		Err: fmt.Errorf("%s %w: %w", mail.Clean(string(f.path)), errGone, why)}
+}
+
+var errGone = errors.New("has gone from the destination")
+
+// failed names the folder in an error of a batch, unless it is in there.
+func (f *folder) failed(err error) error {
+	if errors.Is(err, errGone) {
+		return err
+	}
+	return fail("append", f.path, runWide(err))
 }
 
 // leave gives the connection back. One with something on its way is of no

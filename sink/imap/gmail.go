@@ -40,6 +40,7 @@ type link struct {
 	from mail.Path
 	at   sink.Place
 	id   uint64 // X-GM-MSGID; 0: it is not there, or could not be labelled
+	why  error  // it was not copied (copy.go)
 }
 
 // Link implements sink.Linker. The label is given in Sync, one command for all
@@ -72,20 +73,10 @@ func (f *folder) name() (label string, system bool) {
 	return f.raw, false
 }
 
-// links shows the batch's links here. What cannot be shown by a label is brought
+// labels shows the batch's links here. What cannot be shown by a label is brought
 // like any other message: Gmail will not keep it twice.
-func (f *folder) links(ctx context.Context) error {
-	var order []mail.Path
-	from := map[mail.Path][]*item{}
-	for _, it := range f.items {
-		if it.link == nil || it.err != nil {
-			continue
-		}
-		if from[it.link.from] == nil {
-			order = append(order, it.link.from)
-		}
-		from[it.link.from] = append(from[it.link.from], it)
-	}
+func (f *folder) labels(ctx context.Context) error {
+	order, from := f.links()
 	var given []*item
 	for _, path := range order {
 		if err := f.give(ctx, path, from[path]); err != nil {
@@ -116,6 +107,21 @@ func (f *folder) links(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// links are the batch's links by the folders that they lead to.
+func (f *folder) links() (order []mail.Path, from map[mail.Path][]*item) {
+	from = map[mail.Path][]*item{}
+	for _, it := range f.items {
+		if it.link == nil || it.err != nil {
+			continue
+		}
+		if from[it.link.from] == nil {
+			order = append(order, it.link.from)
+		}
+		from[it.link.from] = append(from[it.link.from], it)
+	}
+	return order, from
 }
 
 // give gives messages of a folder the label of this one, and learns which they

@@ -29,8 +29,8 @@ type wanted struct {
 	at   sink.Place
 }
 
-// show links messages as the pipeline does: a batch that fails is recovered, and
-// what is missing is linked again.
+// show links or copies messages as the pipeline does: a batch that fails is
+// recovered, and what is missing is linked or copied again.
 func show(ctx context.Context, s *Sink, path mail.Path, all []wanted) (places []sink.Place, err error) {
 	places = make([]sink.Place, len(all))
 	for range 6 {
@@ -58,7 +58,12 @@ func showOnce(ctx context.Context, s *Sink, path mail.Path, all []wanted, places
 			continue
 		}
 		at, want = append(at, i), append(want, w.m.Want)
-		if err := f.(sink.Linker).Link(ctx, w.m, w.from, w.at); err != nil {
+		if l, ok := f.(sink.Linker); ok {
+			err = l.Link(ctx, w.m, w.from, w.at)
+		} else {
+			err = f.(sink.Copier).Copy(ctx, w.m, w.from, w.at)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -191,6 +196,9 @@ func TestLabels(t *testing.T) {
 		}
 		if _, ok := f.(sink.Linker); ok {
 			t.Errorf("%s can be linked to: that throws messages away", path)
+		}
+		if _, ok := f.(sink.Copier); ok {
+			t.Errorf("%s can be copied to: that throws messages away", path)
 		}
 		f.Close()
 	}

@@ -14,6 +14,8 @@
 //     OK alone does not say that a message is stored.
 //   - In a folder that others fill too, a message that is there already is
 //     recognised (match.go) and not brought a second time.
+//   - A copy that the server makes of a message (copy.go) is what would have been
+//     appended, and is subject to all of this.
 //   - At Gmail, where a message is stored once and folders are labels, what is
 //     there gets a label instead of being sent again (gmail.go).
 //
@@ -93,9 +95,10 @@ type Sink struct {
 	pool *imapconn.Pool
 	opt  Options
 
-	mu    sync.Mutex
-	tree  *tree // nil until somebody needs it
-	notes []string
+	mu     sync.Mutex
+	tree   *tree // nil until somebody needs it
+	copies trust // in the copies that the server makes
+	notes  []string
 }
 
 // New makes a sink of an account that is reached with o, over so many

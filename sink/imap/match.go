@@ -58,11 +58,29 @@ func (f *folder) findOnce(ctx context.Context, from counts, want []sink.Want) (p
 		if err != nil {
 			return err
 		}
+		f.claimed(x)
 		m := matching{f: f, c: c, x: x}
 		places, err = m.match(ctx, want)
 		return err
 	})
 	return places, err
+}
+
+// claimed leaves out what others of the batch are known to have become. At Gmail
+// equal messages are one.
+func (f *folder) claimed(x *index) {
+	if f.gmail {
+		return
+	}
+	at := map[sink.Place]bool{}
+	for _, it := range f.items {
+		if it.place != "" {
+			at[it.place] = true
+		}
+	}
+	for i := range x.all {
+		x.all[i].used = len(at) > 0 && at[place(x.validity, x.all[i].uid)]
+	}
 }
 
 // Match implements sink.Matcher.

@@ -17,14 +17,18 @@ func (f *folder) Sync(ctx context.Context) ([]sink.Result, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, fail("append", f.path, err)
 	}
-	for _, step := range []func(context.Context) error{f.finish, f.links, f.prove} {
+	link := f.copies
+	if f.gmail {
+		link = f.labels
+	}
+	for _, step := range []func(context.Context) error{f.finish, link, f.prove} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
 	}
 	results := make([]sink.Result, len(f.items))
 	for i, it := range f.items {
-		results[i] = sink.Result{Place: it.place, Err: it.err, Present: it.present}
+		results[i] = sink.Result{Place: it.place, Err: it.err, Present: it.present, Brought: it.brought && it.err == nil}
 	}
 	f.items, f.doubt = nil, false
 	f.learn(f.now)
@@ -44,7 +48,7 @@ func (f *folder) finish(ctx context.Context) error {
 	if err == nil {
 		f.leave()
 	}
-	if err != nil || f.counting || len(f.items) == 0 {
+	if err != nil || f.counting || len(f.items) == 0 || !f.gmail && f.toCopy() {
 		return err
 	}
 	// The numbers could not be asked for on the way.

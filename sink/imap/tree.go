@@ -18,6 +18,7 @@ type tree struct {
 	order     []mail.Path
 	delimiter byte
 	gmail     bool
+	copies    bool  // a message can be copied to another folder (copy.go)
 	most      int64 // octets of one message that the server takes; 0: not told
 	each      bool  // each folder has a limit of its own
 }
@@ -69,6 +70,7 @@ func (s *Sink) look(ctx context.Context) (*tree, error) {
 
 func list(ctx context.Context, c *imapconn.Conn) (*tree, error) {
 	t := &tree{folders: map[mail.Path]*standing{}, gmail: c.Has("X-GM-EXT-1")}
+	t.copies = !t.gmail && c.Has("UIDPLUS")
 	t.most, t.each = c.AppendLimit()
 	entries, _, err := c.List(ctx, items(c))
 	if err != nil {
@@ -117,7 +119,7 @@ func (s *Sink) Layout(ctx context.Context) (l sink.Layout, err error) {
 	if err != nil {
 		return l, err
 	}
-	l = sink.Layout{Delimiter: t.delimiter, Gmail: t.gmail, Most: t.most, Free: -1}
+	l = sink.Layout{Delimiter: t.delimiter, Gmail: t.gmail, Copies: t.copies, Most: t.most, Free: -1}
 	err = s.pool.Use(ctx, func(c *imapconn.Conn) error {
 		n, told, err := c.Namespace(ctx)
 		if err != nil {
@@ -186,8 +188,11 @@ func (s *Sink) Open(ctx context.Context, path mail.Path, create bool) (sink.Fold
 		}
 	}
 	f := &folder{s: s, path: path, raw: st.raw, role: st.role, gmail: t.gmail, now: st.counts, held: st.counts.messages != 0}
-	if f.labelled() {
+	switch {
+	case f.labelled():
 		return label{f}, ctx.Err()
+	case t.copies:
+		return copier{f}, ctx.Err()
 	}
 	return f, ctx.Err()
 }

@@ -53,6 +53,7 @@ func Run(t *testing.T, open Opener) {
 		{"places", testPlaces},
 		{"flags", testFlags},
 		{"links", testLinks},
+		{"copies", testCopies},
 		{"remove", testRemove},
 		{"modes", testModes},
 		{"death", testDeath},
@@ -680,6 +681,108 @@ func testLabels(t *testing.T, s sink.Sink, f sink.Folder) {
 	}
 	scan(t, to, ms, at)
 	scan(t, f, ms, places)
+}
+
+// testCopies has copies of what is there as it is wanted, beside messages that are
+// put, and brings what is not, or tells that it is to be brought.
+func testCopies(t *testing.T, open Opener) {
+	s, f := folder(t, open)
+	if _, ok := f.(sink.Copier); !ok {
+		t.Skip("no Copier")
+	}
+	ms := few(t, "m", 3)
+	ms[1].Flags = mail.NewFlags(`\Seen`, "Work")
+	ms[2] = letter("open", "Subject: x\r\n\r\nno end", `\Seen`)
+	_, places := store(t, f, ms)
+	to := openFolder(t, s, "All")
+	copyOf := func(i int, name string, change func(m *sink.Message)) *sink.Message {
+		m := *ms[i]
+		m.Name = name
+		change(&m)
+		return &m
+	}
+	none := func(m *sink.Message) { m.Open = nil }
+	flagged := func(m *sink.Message) { m.Flags = mail.NewFlags(`\Answered`) }
+	older := func(m *sink.Message) { m.Date = m.Date.AddDate(-1, 0, 0) }
+	cases := []struct {
+		m       *sink.Message
+		at      sink.Place
+		brought bool
+		err     error
+	}{
+		{copyOf(0, "alike", none), places[0], false, nil},
+		{copyOf(1, "with flags", none), places[1], false, nil},
+		{copyOf(2, "open", none), places[2], false, nil},
+		{copyOf(2, "again", none), places[2], false, nil},
+		{copyOf(0, "other flags", flagged), places[0], true, nil},
+		{copyOf(1, "older", older), places[1], true, nil},
+		{copyOf(2, "not there", func(*sink.Message) {}), "gone", true, nil},
+		{few(t, "other size", 3)[2], places[0], true, nil},
+		{copyOf(0, "nothing of other flags", func(m *sink.Message) { flagged(m); none(m) }), places[0], false, sink.ErrNotCopied},
+		{copyOf(0, "nothing older", func(m *sink.Message) { older(m); none(m) }), places[0], false, sink.ErrNotCopied},
+		{copyOf(0, "nothing not there", none), "gone", false, fs.ErrNotExist},
+	}
+	mark, err := to.Mark(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := few(t, "put", 2)
+	if err := to.Put(ctx, put[0]); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range cases {
+		if err := to.(sink.Copier).Copy(ctx, c.m, inbox, c.at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := to.Put(ctx, put[1]); err != nil {
+		t.Fatal(err)
+	}
+	rs, err := to.Sync(ctx)
+	if err != nil || len(rs) != len(cases)+2 {
+		t.Fatal(rs, err)
+	}
+	all, at := put, []sink.Place{rs[0].Place, rs[len(rs)-1].Place}
+	for i, c := range cases {
+		r := rs[i+1]
+		if !errors.Is(r.Err, c.err) || (r.Err == nil) != (c.err == nil) || r.Brought != c.brought || r.Err != nil && mail.ScopeOf(r.Err, 0) != mail.ScopeMessage {
+			t.Errorf("%s: %+v", c.m.Name, r)
+		}
+		if r.Err == nil {
+			all, at = append(all, c.m), append(at, r.Place)
+		}
+	}
+	want := map[sink.Place]*sink.Message{}
+	for i, m := range all {
+		want[at[i]] = m
+	}
+	scan(t, to, all, at)
+	for found, err := range to.(sink.Scanner).Scan(ctx, false) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m := want[found.Place]; m == nil || !found.Flags.Equal(m.Flags) || !found.Date.Equal(m.Date) {
+			t.Errorf("found %+v, want %+v", found, m)
+		}
+	}
+	got, err := to.Recover(ctx, mark, wants(all))
+	slices.Sort(got)
+	slices.Sort(at)
+	if err != nil || !slices.Equal(got, at) {
+		t.Fatalf("recovered %q, %v, want %q", got, err, at)
+	}
+	// Within the same folder, where it makes a second message.
+	twin := copyOf(0, "twin", none)
+	if _, err := f.Mark(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.(sink.Copier).Copy(ctx, twin, inbox, places[0]); err != nil {
+		t.Fatal(err)
+	}
+	if rs, err := f.Sync(ctx); err != nil || rs[0].Err != nil || rs[0].Place == places[0] || rs[0].Brought {
+		t.Fatal(rs, err)
+	}
+	scan(t, f, append(ms, twin), nil)
 }
 
 func testRemove(t *testing.T, open Opener) {
