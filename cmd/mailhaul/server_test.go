@@ -309,6 +309,16 @@ var imapCommands = map[string]struct {
 	"appends": {"N", 1, func(ts *testscript.TestScript, m *mailbox, args []string) {
 		equal(ts, "appends", m.Count("APPEND"), args[0])
 	}},
+	"copies": {"N", 1, func(ts *testscript.TestScript, m *mailbox, args []string) {
+		n := 0
+		for _, c := range m.Commands() {
+			if c.Verb == "UID COPY" {
+				set, _, _ := strings.Cut(c.Args, " ")
+				n += copiedBy(ts, set)
+			}
+		}
+		equal(ts, "copies", n, args[0])
+	}},
 	"subscribed": {"FOLDER", 1, func(ts *testscript.TestScript, m *mailbox, args []string) {
 		if !slices.Contains(m.Subscribed(), args[0]) {
 			ts.Fatalf("subscribed to %q", m.Subscribed())
@@ -412,6 +422,18 @@ var imapCommands = map[string]struct {
 		equal(ts, "connections", m.Opened(), args[0])
 	}},
 	"readonly": {"", 0, func(ts *testscript.TestScript, m *mailbox, _ []string) { m.Untouched(tb{ts}) }},
+}
+
+// copiedBy counts what a set names, "1:3,5".
+func copiedBy(ts *testscript.TestScript, set string) (n int) {
+	for part := range strings.SplitSeq(set, ",") {
+		from, to, isRange := strings.Cut(part, ":")
+		if !isRange {
+			to = from
+		}
+		n += number64(ts, to) - number64(ts, from) + 1
+	}
+	return n
 }
 
 func bend(b testmail.Bend) func(*testscript.TestScript, *mailbox, []string) {

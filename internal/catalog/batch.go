@@ -25,6 +25,7 @@ type Record struct {
 	Ends    mail.Ends
 	Message int64 // the stored message that it shares; 0: the batch writes it
 	Spared  bool  // not downloaded: the server says that it is the same as another
+	Hints   bool  // Want's Message-ID and header are to be remembered: see Hints
 }
 
 // A Batch is an intention: these messages are about to be written behind this
@@ -179,6 +180,11 @@ func (c *Catalog) insertMessages(done []Outcome, messages []int64, folder, now i
 			return err
 		}
 		messages[i] = id
+		if done[i].Record.Hints {
+			if err := c.do("INSERT OR IGNORE INTO hint(digest, head, name) VALUES(?,?,?)", w.Digest[:], w.Head[:], w.MessageID); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -119,6 +119,8 @@ CREATE TABLE run(id INTEGER PRIMARY KEY, started INTEGER NOT NULL, ended INTEGER
 	`ALTER TABLE failure ADD COLUMN accepted INTEGER NOT NULL DEFAULT 0`,
 	// When a folder was last listed in full; 0: not known.
 	`ALTER TABLE epoch ADD COLUMN listed INTEGER NOT NULL DEFAULT 0`,
+	// What a content is recognised by where it is not at hand.
+	`CREATE TABLE hint(digest BLOB PRIMARY KEY, head BLOB NOT NULL, name TEXT NOT NULL) WITHOUT ROWID`,
 }
 
 // Exists reports whether there is a catalog at home. One that may not be looked at

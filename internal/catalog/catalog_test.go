@@ -334,6 +334,71 @@ func TestGlobal(t *testing.T) {
 	}
 }
 
+// TestAlike finds copies by the flags and dates that they have, and remembers what
+// a content is recognised by once it is told to.
+func TestAlike(t *testing.T) {
+	h := home(t)
+	c := open(t, h)
+	b := box(t, c, "INBOX", "1")
+	store(t, c, b, 4)
+	e := entry(4)
+	d := record(b, 4).Want.Digest
+	if _, ok, err := c.FindGlobalAlike(t.Context(), ann, &e); ok || err != nil {
+		t.Errorf("found without hints: %v, %v", ok, err)
+	}
+	if _, _, known, err := c.Hints(t.Context(), d); known || err != nil {
+		t.Errorf("hints %v, %v", known, err)
+	}
+	work := box(t, c, "Work", "1")
+	r := record(work, 4)
+	r.Entry.Flags, r.Entry.Date = mail.NewFlags("Work"), time.Unix(1e9, 0)
+	r.Hints, r.Want.MessageID, r.Want.Head = true, "<4@example.org>", sha256.Sum256([]byte("head"))
+	for range 2 {
+		n, err := c.Begin(t.Context(), &Batch{Folder: "Work", Records: []Record{r}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, batches, err := c.Unsettled(t.Context())
+		if err != nil || len(batches) != 1 || !batches[0].Records[0].Hints {
+			t.Fatalf("%+v, %v", batches, err)
+		}
+		if _, err := c.Commit(t.Context(), n, []Outcome{{Record: batches[0].Records[0], Folder: "Work", Place: "w4"}}, "Work", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Close()
+	c = open(t, h)
+	b = box(t, c, "INBOX", "1")
+	if id, head, known, err := c.Hints(t.Context(), d); !known || err != nil || id != "<4@example.org>" || head != r.Want.Head {
+		t.Errorf("hints %q, %v, %v, %v", id, head, known, err)
+	}
+	for _, x := range []struct {
+		name  string
+		entry source.Entry
+		at    sink.Place
+	}{
+		{"the first", e, "p4"},
+		{"the second", r.Entry, "w4"},
+		{"other flags", source.Entry{Global: e.Global, Size: e.Size, Date: e.Date, Flags: mail.NewFlags("Work", "Home")}, ""},
+		{"no date", source.Entry{Global: e.Global, Size: e.Size, Flags: e.Flags}, ""},
+	} {
+		all, err := c.Alike(t.Context(), d, &x.entry)
+		if err != nil || (x.at == "") != (len(all) == 0) || x.at != "" && all[0].Place != x.at {
+			t.Errorf("%s: %+v, %v", x.name, all, err)
+		}
+		twin, ok, err := c.FindGlobalAlike(t.Context(), ann, &x.entry)
+		if err != nil || ok != (x.at != "") || twin.At.Place != x.at {
+			t.Errorf("%s: %+v, %v, %v", x.name, twin, ok, err)
+		}
+	}
+	if err := c.Reflag(t.Context(), b, []Change{{ID: "4", Flags: mail.NewFlags("Home")}}); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := c.Alike(t.Context(), d, &e); err != nil || len(all) != 0 {
+		t.Errorf("%+v have flags of before, %v", all, err)
+	}
+}
+
 func TestLostAndReconciled(t *testing.T) {
 	c := open(t, home(t))
 	b := box(t, c, "INBOX", "1")
@@ -449,10 +514,11 @@ func TestOpenRefuses(t *testing.T) {
 		b := box(t, c, "INBOX", "7")
 		store(t, c, b, 1)
 		c.Fail(t.Context(), b, entry(2), "no")
-		// What versions 3 to 5 have added.
-		for _, column := range []string{"failure DROP COLUMN doubt", "failure DROP COLUMN digest", "failure DROP COLUMN note",
-			"failure DROP COLUMN accepted", "epoch DROP COLUMN listed"} {
-			if err := c.exec("ALTER TABLE " + column); err != nil {
+		// What versions 3 to 6 have added.
+		for _, added := range []string{"ALTER TABLE failure DROP COLUMN doubt", "ALTER TABLE failure DROP COLUMN digest",
+			"ALTER TABLE failure DROP COLUMN note", "ALTER TABLE failure DROP COLUMN accepted",
+			"ALTER TABLE epoch DROP COLUMN listed", "DROP TABLE hint"} {
+			if err := c.exec(added); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -178,6 +178,39 @@ func (c *Catalog) Find(ctx context.Context, d mail.Digest) (all []Stored, err er
 	return all, c.trouble("find", err)
 }
 
+// Alike returns those of the stored copies of a content that were brought with
+// these flags and this date, or have got the flags since, as far as is known.
+func (c *Catalog) Alike(ctx context.Context, d mail.Digest, e *source.Entry) (all []Stored, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err = c.each(`SELECT id, text, lines, folder, place FROM message m WHERE prefix=? AND digest=? AND lost=0
+		AND EXISTS(SELECT 1 FROM location l WHERE l.message=m.id AND l.flags=? AND l.date=?) ORDER BY id`,
+		[]any{prefix(d), d[:], e.Flags.Key(), unix(e.Date)}, func(r *sql.Rows) error {
+			s := Stored{Digest: d}
+			var folder int64
+			err := r.Scan(&s.Message, &s.Text, &s.Lines, &folder, (*string)(&s.Place))
+			s.Folder = c.paths[folder]
+			all = append(all, s)
+			return err
+		})
+	return all, c.trouble("find", err)
+}
+
+// Hints tells by what a content is recognised in a folder that others fill, too,
+// when it is not at hand: its Message-ID and the digest of its header. They are
+// known of what was committed with Record.Hints, by whatever run.
+func (c *Catalog) Hints(ctx context.Context, d mail.Digest) (messageID string, head mail.Digest, known bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var h []byte
+	err = c.row("SELECT name, head FROM hint WHERE digest=?", []any{d[:]}, &messageID, &h)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", head, false, nil
+	}
+	copy(head[:], h)
+	return messageID, head, err == nil, c.trouble("find", err)
+}
+
 // prefix is the part of a digest that is indexed.
 func prefix(d mail.Digest) int64 {
 	return int64(d[0])<<24 | int64(d[1])<<16 | int64(d[2])<<8 | int64(d[3])
@@ -216,9 +249,19 @@ type Twin struct {
 	Ends mail.Ends
 }
 
+// FindGlobalAlike is FindGlobal for a copy that the destination is to make: of
+// what has the flags and the date of e, and can be recognised (Hints).
+func (c *Catalog) FindGlobalAlike(ctx context.Context, account string, e *source.Entry) (t Twin, ok bool, err error) {
+	return c.findGlobal("AND l.flags=? AND l.date=? AND EXISTS(SELECT 1 FROM hint h WHERE h.digest=m.digest)", account, e.Global, e.Size, e.Flags.Key(), unix(e.Date))
+}
+
 // FindGlobal finds, by the server's own identity within one account, a
 // message of the same claimed size (RELIABILITY: the size guards the promise).
 func (c *Catalog) FindGlobal(ctx context.Context, account, global string, size int64) (t Twin, ok bool, err error) {
+	return c.findGlobal("", account, global, size)
+}
+
+func (c *Catalog) findGlobal(and, account, global string, size int64, args ...any) (t Twin, ok bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var folder int64
@@ -226,7 +269,7 @@ func (c *Catalog) FindGlobal(ctx context.Context, account, global string, size i
 	var ends string
 	err = c.row(`SELECT m.id, m.digest, m.text, m.lines, m.folder, m.place, l.ends FROM location l JOIN message m ON m.id=l.message
 		JOIN epoch e ON e.id=l.epoch JOIN folder f ON f.id=e.folder JOIN account a ON a.id=f.account
-		WHERE l.global=? AND l.global<>'' AND l.size=? AND a.name=? AND m.lost=0 ORDER BY m.id LIMIT 1`, []any{global, size, account},
+		WHERE l.global=? AND l.global<>'' AND l.size=? AND a.name=? AND m.lost=0 `+and+` ORDER BY m.id LIMIT 1`, append([]any{global, size, account}, args...),
 		&t.At.Message, &digest, &t.At.Text, &t.At.Lines, &folder, (*string)(&t.At.Place), &ends)
 	if errors.Is(err, sql.ErrNoRows) {
 		return t, false, nil

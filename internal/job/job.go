@@ -170,8 +170,8 @@ func (r *Runner) Run(ctx context.Context, j Job) (report pipeline.Report, err er
 			}
 		}
 		choose = p.choose()
-		if labels = p.Labels; labels != nil && j.Dedup == "" {
-			dedup = pipeline.DedupArchive // one message, many labels
+		if labels = p.Labels; j.Dedup == "" && (labels != nil || p.Copies) {
+			dedup = pipeline.DedupArchive // one message, many labels; or one upload, many copies
 		}
 	}
 	if j.DryRun {
@@ -295,7 +295,8 @@ func remoteName(identity string) string {
 // dedupOf is the scope asked for, or what suits the destination: links cost
 // nothing and keep every folder complete; files of many messages are better
 // off complete each; a mailbox that all folders are delivered to gets each
-// message once. Of a server whose folders are labels its layout tells, later.
+// message once. Of a server whose folders are labels, or that copies from one to
+// another, its layout tells, later.
 func dedupOf(name string, s sink.Sink, h catalog.Home) (pipeline.Dedup, error) {
 	switch name {
 	case "folder":

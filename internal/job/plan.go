@@ -19,6 +19,7 @@ type Plan struct {
 	Free  int64 // octets that the destination has room for; -1: not told
 	Most  int64 // octets of one message that it takes; 0: not told
 
+	Copies bool                 // the destination copies messages from folder to folder
 	Labels map[mail.Path]string // where the destination's folders are labels: what those are for that it has
 }
 
@@ -73,7 +74,7 @@ func plan(ctx context.Context, j *Job, account string, folders []source.Folder, 
 		for _, x := range there {
 			dest.Folders = append(dest.Folders, source.Folder{Path: x.Path, Raw: x.Raw, Role: x.Role, Messages: x.Messages, Bytes: -1})
 		}
-		p.Free, p.Most = l.Free, l.Most
+		p.Free, p.Most, p.Copies = l.Free, l.Most, l.Copies
 		if l.Gmail {
 			p.Labels = map[mail.Path]string{}
 			for _, x := range l.Folders {

@@ -150,7 +150,7 @@ func (f *folder) try(ctx context.Context) error {
 	if err := f.enter(ctx, box); err != nil {
 		return err
 	}
-	t := &try{folder: f, mbox: box, texts: map[source.ID]struct{}{}, audits: map[source.ID]mail.Digest{}}
+	t := &try{folder: f, mbox: box, texts: map[source.ID]struct{}{}, audits: map[source.ID]mail.Digest{}, alone: map[source.ID]struct{}{}}
 	if err := t.session(ctx, t.read); err != nil {
 		return err
 	}
@@ -227,6 +227,7 @@ type try struct {
 	want    []source.Entry             // to be fetched
 	claimed map[source.ID]string       // by the server's identity, of what is to be fetched
 	audits  map[source.ID]mail.Digest  // what the server says that a body is
+	alone   map[source.ID]struct{}     // of which the destination has made no copy
 	seen    map[source.ID]struct{}     // fetched before the listing was complete
 	failing map[source.ID]source.Entry // failed in earlier runs and not listed yet
 	doubt   doubtful
@@ -267,6 +268,9 @@ func (t *try) session(ctx context.Context, work func(context.Context) error) err
 		e := j.rec.Entry
 		e.Global = "" // the promise that did not hold
 		t.want = append(t.want, e)
+		if j.alone {
+			t.alone[e.ID] = struct{}{}
+		}
 	}
 	if werr != nil {
 		return werr // the reader's own error is its consequence, or will come again
@@ -513,17 +517,28 @@ func (t *try) unknown(ctx context.Context, e source.Entry) error {
 	if bound, err := t.rebound(ctx, e); bound || err != nil {
 		return err
 	}
-	if e.Global == "" || t.liar.Load() || t.elsewhere() && !t.labels() {
+	w := t.w
+	copies := w.copies()
+	if e.Global == "" || t.liar.Load() || t.elsewhere() && !t.labels() && !copies {
 		t.want = append(t.want, e)
 		return nil
 	}
 	j := &job{f: t.folder, rec: catalog.Record{Box: t.box, Entry: e}, spared: true}
 	key := fmt.Sprintf("g%s\x00%s\x00%d", t.Account, e.Global, e.Size)
-	w := t.w
+	if copies {
+		key += alike(&e)
+	}
 	if !t.claims.take(key, func(twin *catalog.Twin) { w.free(j, twin) }) {
 		return w.put(order{parked: true})
 	}
-	twin, ok, err := t.Catalog.FindGlobal(ctx, t.Account, e.Global, e.Size)
+	var twin catalog.Twin
+	var ok bool
+	var err error
+	if copies {
+		twin, ok, err = t.Catalog.FindGlobalAlike(ctx, t.Account, &e)
+	} else {
+		twin, ok, err = t.Catalog.FindGlobal(ctx, t.Account, e.Global, e.Size)
+	}
 	if ok && audited(e.Global) {
 		t.audits[e.ID] = twin.At.Digest
 		ok = false
@@ -542,7 +557,8 @@ func (t *try) unknown(ctx context.Context, e source.Entry) error {
 }
 
 // elsewhere reports whether the destination is a server: getting a copy's bytes
-// from there costs no less than from the source. A label needs no bytes.
+// from there costs no less than from the source. A label needs no bytes, and
+// neither does a copy that the server makes.
 func (r *run) elsewhere() bool {
 	_, ok := r.Sink.(sink.Remote)
 	return ok
@@ -750,6 +766,7 @@ func (p *pass) take(a asked, r io.Reader) error {
 		return err
 	}
 	j := &job{f: p.folder, body: body, note: p.doubt.note[a.entry.ID], rec: catalog.Record{Box: p.box, Entry: a.entry, Want: body.Want, Ends: body.Ends}}
+	_, j.alone = p.alone[a.entry.ID]
 	if key := p.claimed[a.entry.ID]; key != "" {
 		j.claims = []string{key}
 		delete(p.claimed, a.entry.ID)

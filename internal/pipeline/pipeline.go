@@ -117,6 +117,9 @@ type run struct {
 	liar   atomic.Bool // the server's promises of identity do not hold
 	wary   atomic.Bool // nor what it says has not changed
 
+	copied   atomic.Int64 // messages that the destination has copied (copies.go)
+	uncopied atomic.Int64 // of which it has made no copy, though it should have
+
 	mu      sync.Mutex
 	report  Report
 	writers map[*writer]struct{}

@@ -75,6 +75,8 @@ type job struct {
 	note    string         // for the sink, of an earlier try
 	doubt   error          // it is not put: its content may have arrived already
 	link    bool           // put by a link to twin
+	copy    bool           // put by a copy of twin that the destination makes, or by its body
+	alone   bool           // it stands on no other: the destination has made no copy
 	claims  []string       // settled with what becomes of it
 	at      catalog.Stored // afterwards
 	found   sink.Place     // where the destination has it already, brought by somebody else
@@ -281,7 +283,7 @@ func (w *writer) add(ctx context.Context, j *job) error {
 		e := &j.rec.Entry
 		j.rec.Want.Name, j.rec.Want.Date = nameOf(j.rec.Box, string(e.ID), d, e.Date), e.Date
 	}
-	if key := w.scope(d); key != "" && !j.has(key) {
+	if key := w.scope(d, j); key != "" && !j.has(key) {
 		if !w.r.claims.take(key, func(t *catalog.Twin) { w.free(j, t) }) {
 			w.parked++
 			w.waiting[j] = struct{}{}
@@ -302,14 +304,18 @@ func (w *writer) add(ctx context.Context, j *job) error {
 		j.drop()
 		return err
 	}
-	if j.rec.Message == 0 && !j.link && w.r.doubted(d) {
+	if j.rec.Message == 0 && !j.link && !j.copy && w.r.doubted(d) {
 		j.doubt, j.rec.Want.Digest = errTwin, d
 		if j.body != nil {
 			j.body.Free()
 			j.body = nil
 		}
 	}
-	if j.rec.Message == 0 && !j.link && j.doubt == nil && j.body == nil {
+	if j.rec.Message == 0 && !j.link && !j.copy && j.doubt == nil && j.body == nil {
+		if w.r.elsewhere() && !w.r.labels() {
+			w.back(j)
+			return nil
+		}
 		// The server promised that it is the same as a stored one, but here
 		// a copy of its own is wanted: its bytes come from the archive.
 		if err := w.copy(ctx, j); err != nil {
@@ -339,11 +345,17 @@ func (w *writer) most() int {
 }
 
 // scope is the claim on a content: within a folder, the archive, or none.
-func (w *writer) scope(d mail.Digest) string {
-	switch w.r.Options.Dedup {
+func (w *writer) scope(d mail.Digest, j *job) string {
+	switch w.dedup() {
 	case DedupFolder:
 		return "d" + string(w.path) + "\x00" + string(d[:])
 	case DedupArchive:
+		switch {
+		case w.copies() && j.alone:
+			return ""
+		case w.copies():
+			return "d\x00" + string(d[:]) + alike(&j.rec.Entry)
+		}
 		return "d\x00" + string(d[:])
 	}
 	return ""
@@ -373,8 +385,11 @@ func (w *writer) match(ctx context.Context, j *job, stored []catalog.Stored) err
 			return nil
 		}
 	}
-	if w.r.Options.Dedup == DedupOff {
+	if w.dedup() == DedupOff {
 		return nil
+	}
+	if w.copies() {
+		return w.matchCopy(ctx, j)
 	}
 	copy := w.standOn(stored)
 	if copy == nil {
@@ -397,13 +412,18 @@ func (j *job) alias(s catalog.Stored) {
 
 // stand ties j to a stored copy; its own body is not needed any more.
 func (j *job) stand(s catalog.Stored) {
-	j.rec.Want.Digest, j.rec.Want.Text, j.rec.Want.Lines = s.Digest, s.Text, s.Lines
-	j.twin = &catalog.Twin{At: s, Ends: j.rec.Ends}
-	j.at = s
+	j.tie(s)
 	if j.body != nil {
 		j.body.Free()
 		j.body = nil
 	}
+}
+
+// tie is stand without letting go of the body.
+func (j *job) tie(s catalog.Stored) {
+	j.rec.Want.Digest, j.rec.Want.Text, j.rec.Want.Lines = s.Digest, s.Text, s.Lines
+	j.twin = &catalog.Twin{At: s, Ends: j.rec.Ends}
+	j.at = s
 }
 
 func (j *job) has(key string) bool {
@@ -430,7 +450,7 @@ func (j *job) drop() {
 // back gives j up to be fetched from the source.
 func (w *writer) back(j *job) {
 	j.drop()
-	j.twin, j.spared, j.link = nil, false, false
+	j.twin, j.spared, j.link, j.copy = nil, false, false, false
 	w.again = append(w.again, j)
 }
 
@@ -576,6 +596,7 @@ func (w *writer) write(ctx context.Context, batch []*job) (err error) {
 	intent := catalog.Batch{Folder: w.path, Records: make([]catalog.Record, 0, len(batch))}
 	for _, j := range batch {
 		j.rec.Spared = j.spared
+		j.rec.Hints = j.body != nil && w.copies()
 		if j.doubt != nil {
 			continue // nothing is intended
 		}
@@ -695,7 +716,16 @@ func (w *writer) putAll(ctx context.Context, batch []*job) ([]sink.Result, error
 			}
 			continue
 		}
-		m.Open = j.body.Open
+		if j.body != nil {
+			m.Open = j.body.Open
+		}
+		if j.copy {
+			err := w.f.Folder.(sink.Copier).Copy(ctx, m, j.at.Folder, j.at.Place)
+			if err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if err := w.f.Put(ctx, m); err != nil {
 			return nil, err
 		}
@@ -712,7 +742,7 @@ func (w *writer) putAll(ctx context.Context, batch []*job) ([]sink.Result, error
 func (w *writer) commit(ctx context.Context, id int64, batch []*job, results []sink.Result, after sink.State) error {
 	done := make([]catalog.Outcome, len(batch))
 	var larger error // that concerns more than a message: it is told once the others are committed
-	var gone []*job  // links to what is not there any more
+	var gone []*job  // links to what is not there any more, or cannot be copied
 	for i, j := range batch {
 		done[i] = catalog.Outcome{Record: j.rec, Folder: j.at.Folder, Place: j.at.Place}
 		switch {
@@ -723,10 +753,15 @@ func (w *writer) commit(ctx context.Context, id int64, batch []*job, results []s
 		case j.rec.Message == 0:
 			done[i].Folder, done[i].Place, done[i].Err, done[i].Note = w.path, results[0].Place, results[0].Err, results[0].Note
 			j.present = results[0].Present
+			w.copied(j, &results[0])
 			results = results[1:]
-			if j.link && errors.Is(done[i].Err, fs.ErrNotExist) {
+			switch {
+			case (j.link || j.copy) && errors.Is(done[i].Err, fs.ErrNotExist):
 				// The copy has gone from under us: it comes from the source.
 				w.r.away(j.at.Message)
+				done[i].Place, done[i].Err = "", nil
+				gone = append(gone, j)
+			case errors.Is(done[i].Err, sink.ErrNotCopied):
 				done[i].Place, done[i].Err = "", nil
 				gone = append(gone, j)
 			}
@@ -780,7 +815,7 @@ func (w *writer) settle(j *job, o catalog.Outcome) {
 	case o.Place == "":
 		w.r.mu.Unlock()
 		return // not reached; the error of the batch says why
-	case j.rec.Message != 0 || j.link || j.found != "" || j.present:
+	case j.rec.Message != 0 || j.link || j.copy || j.found != "" || j.present:
 		c.Duplicate++
 		if j.found != "" || j.present && !j.link {
 			c.Present++
