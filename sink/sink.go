@@ -153,6 +153,7 @@ type Want struct {
 	Sender    string      // of the envelope, for mbox's separator line; empty when unknown
 	MessageID string      // a hint for destinations that change messages
 	Head      mail.Digest // of the header's text form, likewise
+	Flags     mail.Flags  // as it is put; equal messages may be told apart by them
 }
 
 // A Message is a message at rest: its size and digest are facts, and its body
@@ -160,7 +161,6 @@ type Want struct {
 type Message struct {
 	Want
 	Ends   mail.Ends
-	Flags  mail.Flags
 	Labels []string
 	Note   string                        // of the Result of an earlier Put that failed; empty: there is none
 	Open   func() (io.ReadCloser, error) // the text form

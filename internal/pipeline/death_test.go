@@ -378,20 +378,39 @@ func scopeDeath(t *testing.T, format, plan string, want int, steps ...int) (live
 	return lived
 }
 
+// A migration is what a death test brings from one account to another.
+type migration struct {
+	name   string
+	caps   []string                       // of the destination
+	plan   string                         // as of deathRun
+	fill   func(from, to *testmail.Model) // all of from comes to to
+	pairs  bool                           // it dies twice, too
+	points int                            // that there are at least
+}
+
 // TestMigrationDeath ends a migration at every step, those between two writes
 // to the destination among them. The next run brings exactly what is missing,
 // and one more sends nothing. Then it dies once more in the run that follows.
 func TestMigrationDeath(t *testing.T) {
-	for _, caps := range [][]string{append(slices.Clone(testmail.DefaultCaps), "MULTIAPPEND"), testmail.PlainCaps} {
-		t.Run(strings.Join(caps[len(caps)-1:], ""), func(t *testing.T) {
+	twoFolders := func(from, to *testmail.Model) {
+		from.Deliver("INBOX", doomed()[:4]...)
+		from.Folder("Work")
+		from.Deliver("Work", doomed()[2:]...)
+	}
+	for _, m := range []migration{
+		{"MULTIAPPEND", append(slices.Clone(testmail.DefaultCaps), "MULTIAPPEND"), "imap", twoFolders, true, 40},
+		{"IMAP4rev1", testmail.PlainCaps, "imap", twoFolders, false, 40},
+		{"copies", testmail.DefaultCaps, "imap archive", shared, true, 80},
+	} {
+		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
 			stride := 37 // of second deaths every so many are tried, beginning with another one each time
-			if len(caps) == 1 || testing.Short() {
+			if !m.pairs || testing.Short() {
 				stride = 1000
 			}
 			points, pairs := 0, 0
 			for n := 1; ; n++ {
-				lived := migrationDeath(t, caps, n, 0)
+				lived := m.death(t, n, 0)
 				if t.Failed() {
 					t.Fatalf("failed at step %d", n)
 				}
@@ -401,54 +420,71 @@ func TestMigrationDeath(t *testing.T) {
 				points++
 				for second := 1 + n%stride; stride < 1000; second += stride {
 					pairs++
-					if migrationDeath(t, caps, n, second) || t.Failed() {
+					if m.death(t, n, second) || t.Failed() {
 						break
 					}
 				}
 			}
 			t.Logf("%d points of death, %d pairs", points, pairs)
-			if points < 40 {
+			if points < m.points {
 				t.Errorf("only %d steps were counted", points)
 			}
 		})
 	}
 }
 
-// migrationDeath dies at one step, and where second is not 0 again at that one
-// of the next run. It reports whether the last of them lived.
-func migrationDeath(t *testing.T, caps []string, first, second int) (lived bool) {
-	from, to := &testmail.Model{Cleartext: true}, &testmail.Model{Cleartext: true, Caps: caps}
-	from.Deliver("INBOX", doomed()[:4]...)
-	from.Folder("Work")
-	from.Deliver("Work", doomed()[2:]...)
+// shared is mail that lies in several folders, once with other flags and once in a
+// folder where it is at the destination, too.
+func shared(from, to *testmail.Model) {
+	from.Caps = append(slices.Clone(testmail.DefaultCaps), "OBJECTID")
+	all := doomed()[:6]
+	for i := range 3 {
+		all[i] = testmail.Letter("named", []byte("Message-ID: <"+fmt.Sprint(i%2)+"@example.org>\r\n"+string(all[i].Raw())))
+	}
+	from.Deliver("INBOX", all...)
+	for _, uid := range []uint32{1, 2, 4, 5} {
+		from.Copy("INBOX", uid, "Work")
+	}
+	from.SetFlags("Work", 2, `\Flagged`)
+	for _, uid := range []uint32{1, 3, 4} { // the first and the third are twins
+		from.Copy("INBOX", uid, "Archive")
+	}
+	to.Deliver("Work", all[0], all[3])
+}
+
+// death dies at one step, and where second is not 0 again at that one of the next
+// run. It reports whether the last of them lived.
+func (x *migration) death(t *testing.T, first, second int) (lived bool) {
+	from, to := &testmail.Model{Cleartext: true}, &testmail.Model{Cleartext: true, Caps: x.caps}
+	x.fill(from, to)
 	to.Deliver("INBOX", testmail.Letter("stranger", []byte("Subject: here before\r\n\r\nx\r\n")))
 	addr, dest := from.Start(t), to.Start(t)
 	defer from.Close()
 	defer to.Close()
 	a := &archive{t: t, dir: filepath.Join(t.TempDir(), "catalog"), format: "imap:" + dest}
-	lived = runChild(t, first, addr, a, "imap")
+	lived = runChild(t, first, addr, a, x.plan)
 	if second > 0 {
-		lived = runChild(t, second, addr, a, "imap")
+		lived = runChild(t, second, addr, a, x.plan)
 	}
 	for n := range 2 {
 		to.Reset()
-		if err := deathRun(t.Context(), addr, a.dir, a.format, "imap"); err != nil {
+		if err := deathRun(t.Context(), addr, a.dir, a.format, x.plan); err != nil {
 			t.Fatalf("steps %d and %d: %v", first, second, err)
 		}
-		if n == 1 && to.Count("APPEND") > 0 {
-			t.Errorf("steps %d and %d: one more run appends", first, second)
+		if n == 1 && to.Count("APPEND")+to.Count("UID COPY")+to.Count("UID STORE") > 0 {
+			t.Errorf("steps %d and %d: one more run sends something", first, second)
 		}
 	}
-	for _, name := range []string{"INBOX", "Work"} {
+	for _, name := range from.Names() {
 		want := map[string]int{}
 		for _, m := range from.Mails(name) {
-			want[string(m.Raw())]++
+			want[string(m.Raw())+m.Flags.Key()]++
 		}
 		if name == "INBOX" {
 			want["Subject: here before\r\n\r\nx\r\n"]++
 		}
 		for _, m := range to.Mails(name) {
-			want[string(m.Raw())]--
+			want[string(m.Raw())+m.Flags.Key()]--
 		}
 		for raw, n := range want {
 			if n != 0 {

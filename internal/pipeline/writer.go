@@ -281,7 +281,7 @@ func (w *writer) add(ctx context.Context, j *job) error {
 	}
 	if j.rec.Want.Name == "" {
 		e := &j.rec.Entry
-		j.rec.Want.Name, j.rec.Want.Date = nameOf(j.rec.Box, string(e.ID), d, e.Date), e.Date
+		j.rec.Want.Name, j.rec.Want.Date, j.rec.Want.Flags = nameOf(j.rec.Box, string(e.ID), d, e.Date), e.Date, e.Flags
 	}
 	if key := w.scope(d, j); key != "" && !j.has(key) {
 		if !w.r.claims.take(key, func(t *catalog.Twin) { w.free(j, t) }) {
@@ -476,7 +476,7 @@ func (w *writer) copy(ctx context.Context, j *job) error {
 		return fmt.Errorf("its digest is %v, not %v", body.Digest, j.twin.At.Digest)
 	}
 	want := body.Want
-	want.Name, want.Date = j.rec.Want.Name, j.rec.Want.Date
+	want.Name, want.Date, want.Flags = j.rec.Want.Name, j.rec.Want.Date, j.rec.Want.Flags
 	j.rec.Want, j.body = want, body
 	return nil
 }
@@ -707,7 +707,7 @@ func (w *writer) putAll(ctx context.Context, batch []*job) ([]sink.Result, error
 			continue
 		}
 		n++
-		m := &sink.Message{Want: j.rec.Want, Ends: j.rec.Ends, Flags: j.rec.Entry.Flags, Labels: j.rec.Entry.Labels, Note: j.note}
+		m := &sink.Message{Want: j.rec.Want, Ends: j.rec.Ends, Labels: j.rec.Entry.Labels, Note: j.note}
 		if j.link {
 			from := j.at
 			m.Open = func() (io.ReadCloser, error) { return w.r.read(ctx, from) }

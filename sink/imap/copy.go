@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"time"
 
 	"mailhaul/internal/imapconn"
 	"mailhaul/internal/mail"
@@ -266,9 +267,13 @@ func merge(to, i *imapconn.Item) {
 // is reports whether a stored message is what the server would have made of it,
 // had it been sent here.
 func (f *folder) is(it *item, i *imapconn.Item) bool {
-	date := dateFor(it.m.Date)
-	return i.Size == it.size && i.HasFlags && sameFlags(f.lasting.of(i.Flags), it.flags) &&
-		(date.IsZero() || i.Date.Unix() == date.Unix())
+	return i.Size == it.size && i.HasFlags && sameFlags(f.lasting.of(i.Flags), it.flags) && sameDate(it.m.Date, i.Date)
+}
+
+// sameDate reports whether a message has the date that it was sent with, if there
+// was any.
+func sameDate(sent, has time.Time) bool {
+	return sent.IsZero() || dateFor(sent).Unix() == has.Unix()
 }
 
 // sameFlags compares sets as servers do, which know a keyword in whatever letters

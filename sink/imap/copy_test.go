@@ -2,6 +2,7 @@ package imap
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -100,6 +101,85 @@ func TestCopyCutEverywhere(t *testing.T) {
 	}
 }
 
+// TestCutTwins breaks the connection at every byte while equal messages come that
+// differ in nothing but their flags, some by copies and some by themselves. In the
+// end each is there with its own.
+func TestCutTwins(t *testing.T) {
+	t.Parallel()
+	const raw = "Message-ID: <twin@example.org>\r\nSubject: twin\r\n\r\ntwin\r\n"
+	var ms []*sink.Message
+	for i, flag := range []string{`\Seen`, `\Flagged`, `\Answered`, `\Draft`, "Work"} {
+		m := letter(raw, flag)
+		m.Name += fmt.Sprint(i)
+		ms = append(ms, m)
+	}
+	run := func(cut testmail.Cut) (said, heard int64) {
+		m := &testmail.Model{}
+		addr := m.Start(t)
+		defer m.Close()
+		at := there(t, addr, []*sink.Message{ms[3], ms[1], ms[0]})
+		m.Folder("Work")
+		m.Reset()
+		if cut.After > 0 || cut.Heard > 0 {
+			m.Cut(cut)
+		}
+		s := over(addr, 1)
+		defer s.Close()
+		all := copies([]*sink.Message{ms[0], ms[1], ms[3]}, []sink.Place{at[2], at[1], at[0]}, false)
+		for _, x := range []int{2, 4} {
+			all = slices.Insert(all, x, wanted{ms[x], "Nowhere", "7:7"})
+		}
+		places, err := show(t.Context(), s, "Work", all)
+		if err != nil {
+			t.Errorf("%+v: %v", cut, err)
+		}
+		got := m.Mails("Work")
+		for i, p := range places {
+			_, uid, ok := numbers(string(p))
+			if at := slices.Index(m.UIDs("Work"), uid); !ok || len(got) != len(ms) || at < 0 || !got[at].Flags.Equal(ms[i].Flags) {
+				t.Errorf("%+v: of %d messages the one of %s is at %s", cut, len(got), ms[i].Flags.Key(), p)
+			}
+		}
+		return m.Sent(), m.Heard()
+	}
+	said, heard := run(testmail.Cut{})
+	stride := int64(1)
+	if testing.Short() {
+		stride = 17
+	}
+	for at := int64(1); at < said && !t.Failed(); at += stride {
+		run(testmail.Cut{After: at})
+	}
+	for at := int64(1); at < heard && !t.Failed(); at += stride {
+		run(testmail.Cut{Heard: at})
+	}
+}
+
+// TestCopyLate is a server that makes a copy only after our first look.
+func TestCopyLate(t *testing.T) {
+	m := &testmail.Model{}
+	addr := m.Start(t)
+	ms := letters(1)
+	at := there(t, addr, ms)
+	s := over(addr, 1)
+	defer s.Close()
+	looks := 0
+	s.opt.Sleep = func(ctx context.Context, d time.Duration) error {
+		if looks++; looks == 1 && d >= 5*time.Second {
+			m.Copy("INBOX", 1, "Work")
+		}
+		return nil
+	}
+	m.Fault(testmail.Hangup("UID COPY", 1))
+	if places, err := show(t.Context(), s, "Work", copies(ms, at, false)); err != nil || places[0] == "" {
+		t.Fatalf("%q, %v", places, err)
+	}
+	exactly(t, m, "Work", ms)
+	if looks != 1 {
+		t.Errorf("looked again %d times", looks)
+	}
+}
+
 // TestCopyReplyLost makes the copies, and the answer never comes; or neither.
 func TestCopyReplyLost(t *testing.T) {
 	for name, fault := range map[string]testmail.Fault{
@@ -142,11 +222,12 @@ func TestCopyUIDLies(t *testing.T) {
 		{"one message twice", "OK [COPYUID %d 2,3,3 3:5] done"},
 		{"of others", "OK [COPYUID %d 2:3,9 3:5] done"},
 		{"not all", "OK [COPYUID %d 3:4 4:5] done"},
+		{"not the twin", "OK [COPYUID %d 3 4] done"},
 		{"backwards", "OK [COPYUID %d 4,3,2 5,4,3] done"}, // which is right
 	} {
 		m := &testmail.Model{}
 		addr := m.Start(t)
-		ms := slices.Delete(letters(5), 3, 4) // without the twin
+		ms := letters(4) // the last two are equal
 		at := there(t, addr, ms)
 		m.Folder("Work")
 		m.Deliver("Work", testmail.Letter("before", []byte("Subject: before\r\n\r\nhere before\r\n"), `\Seen`, "Work"))

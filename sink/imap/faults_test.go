@@ -23,11 +23,10 @@ func letter(raw string, flags ...string) *sink.Message {
 	m := &sink.Message{
 		Want: sink.Want{
 			Name: fmt.Sprintf("%x", sha256.Sum256([]byte(raw)))[:16], Digest: sha256.Sum256(text), Text: int64(len(text)),
-			Lines: int64(bytes.Count(text, []byte{'\n'})), Date: testmail.Epoch,
+			Lines: int64(bytes.Count(text, []byte{'\n'})), Date: testmail.Epoch, Flags: mail.NewFlags(flags...),
 		},
-		Ends:  mail.Ends{Kind: mail.EndsCRLF},
-		Flags: mail.NewFlags(flags...),
-		Open:  func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil },
+		Ends: mail.Ends{Kind: mail.EndsCRLF},
+		Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil },
 	}
 	h := mail.Describe(text)
 	m.Head, m.MessageID, m.Sender = h.Head, h.MessageID, h.Sender

@@ -18,6 +18,7 @@ type index struct {
 	validity uint32
 	all      []entry
 	byID     map[uint64][]int32
+	kept     map[uint32]*imapconn.Item // flags and dates by UID; nil: not asked for
 }
 
 type entry struct {
@@ -54,7 +55,7 @@ func (f *folder) findOnce(ctx context.Context, from counts, want []sink.Want) (p
 		if err != nil {
 			return err
 		}
-		x, err := load(ctx, c, box.Validity, uids)
+		x, err := load(ctx, c, box.Validity, uids, true)
 		if err != nil {
 			return err
 		}
@@ -95,7 +96,7 @@ func (f *folder) Match(ctx context.Context, want []sink.Want, ours func(sink.Pla
 				return err
 			}
 			strangers := slices.DeleteFunc(uids, func(uid uint32) bool { return ours(place(box.Validity, uid)) })
-			if f.present, err = load(ctx, c, box.Validity, strangers); err != nil {
+			if f.present, err = load(ctx, c, box.Validity, strangers, false); err != nil {
 				return err
 			}
 		}
@@ -164,10 +165,23 @@ func fetch(ctx context.Context, c *imapconn.Conn, uids []uint32, items string, f
 	return nil
 }
 
-func load(ctx context.Context, c *imapconn.Conn, validity uint32, uids []uint32) (*index, error) {
+// load makes an index of messages; with flags, of what may tell equal ones apart,
+// too.
+func load(ctx context.Context, c *imapconn.Conn, validity uint32, uids []uint32, flags bool) (*index, error) {
 	x := &index{validity: validity, byID: map[uint64][]int32{}}
 	at := map[uint32]int32{}
-	err := fetch(ctx, c, uids, "UID RFC822.SIZE BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)]", func(it *imapconn.Item) error {
+	items := "UID RFC822.SIZE BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)]"
+	if flags {
+		x.kept = map[uint32]*imapconn.Item{}
+		items += " FLAGS INTERNALDATE"
+	}
+	err := fetch(ctx, c, uids, items, func(it *imapconn.Item) error {
+		if flags {
+			if x.kept[it.UID] == nil {
+				x.kept[it.UID] = &imapconn.Item{Size: -1}
+			}
+			merge(x.kept[it.UID], it)
+		}
 		i, seen := at[it.UID]
 		if !seen {
 			i = int32(len(x.all))
@@ -208,6 +222,8 @@ type matching struct {
 	x     *index
 	heads map[uint32]mail.Digest
 	texts map[uint32]mail.Digest
+
+	strict bool // flags and dates must be the wanted ones, too
 }
 
 // fits reports whether a message of a size may be the wanted one, byte for byte:
@@ -236,12 +252,33 @@ func (m *matching) match(ctx context.Context, want []sink.Want) ([]sink.Place, e
 		return nil, err
 	}
 	m.texts = map[uint32]mail.Digest{}
-	for i := range want {
-		if places[i], err = m.one(ctx, &want[i], near[i]); err != nil {
-			return nil, err
+	// Of equal messages each first takes the one that has its flags: where only some
+	// have arrived the others would be put with flags that are there already.
+	for _, m.strict = range []bool{true, false} {
+		for i := range want {
+			if places[i] != "" || m.strict && m.x.kept == nil {
+				continue
+			}
+			if places[i], err = m.one(ctx, &want[i], near[i]); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return places, nil
+}
+
+// asPut reports whether a message has the flags and the date that the wanted one
+// was put with.
+func (m *matching) asPut(w *sink.Want, uid uint32) bool {
+	i := m.x.kept[uid]
+	if i == nil || !i.HasFlags {
+		return false
+	}
+	have, want := i.Flags, w.Flags
+	if l := m.f.lasting; l != nil {
+		have, want = l.of(have), l.of(want)
+	}
+	return sameFlags(have, want) && sameDate(w.Date, i.Date)
 }
 
 // near are the entries that may be the wanted message: of the same Message-ID,
@@ -264,7 +301,7 @@ func (m *matching) one(ctx context.Context, w *sink.Want, near []int32) (sink.Pl
 	for _, at := range near {
 		e := &m.x.all[at]
 		switch head, ok := m.heads[e.uid]; {
-		case e.used || !ok:
+		case e.used || !ok || m.strict && !m.asPut(w, e.uid):
 		case head == w.Head && fits(w, e.size):
 			exact = append(exact, at)
 		case w.MessageID != "":
@@ -303,7 +340,7 @@ func (m *matching) byText(ctx context.Context, w *sink.Want, among []int32) (sin
 			return m.take(at), nil
 		}
 	}
-	if w.MessageID == "" {
+	if w.MessageID == "" || m.strict {
 		return "", nil // without a name only an equal text counts
 	}
 	m.f.s.note("%s: of a message with the Message-ID %s there are %d that are not quite like it: it is brought all the same",

@@ -33,9 +33,8 @@ var (
 func message(name, text, flags string) *sink.Message {
 	return &sink.Message{
 		Want: sink.Want{Name: name, Digest: sha256.Sum256([]byte(text)), Text: int64(len(text)),
-			Lines: int64(strings.Count(text, "\n")), Date: date},
-		Flags: mail.ParseFlags(flags),
-		Open:  func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil },
+			Lines: int64(strings.Count(text, "\n")), Date: date, Flags: mail.ParseFlags(flags)},
+		Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil },
 	}
 }
 

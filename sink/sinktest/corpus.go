@@ -38,10 +38,10 @@ func letter(name, raw string, flags string) *sink.Message {
 			Lines:  int64(bytes.Count(text, []byte("\n"))),
 			Date:   epoch.Add(time.Duration(len(raw)) * time.Minute),
 			Sender: "ann@example.org",
+			Flags:  mail.ParseFlags(flags),
 		},
-		Ends:  ends,
-		Flags: mail.ParseFlags(flags),
-		Open:  func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil },
+		Ends: ends,
+		Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil },
 	}
 	spool.Describe(&m.Want, text)
 	return m
