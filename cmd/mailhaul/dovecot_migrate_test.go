@@ -150,3 +150,70 @@ func TestDovecotMigrate(t *testing.T) {
 	must("", "migrate", "--compare", model, at("fred"))
 	holds("fred")
 }
+
+// TestDovecotCopies takes an account in which messages lie in several folders to
+// another one of a real server, which copies them: those that are alike. Both hold
+// the same then, flags and dates included, and each follows its own place later.
+func TestDovecotCopies(t *testing.T) {
+	d := testmail.DovecotDaemon(t)
+	folders := map[string][]testmail.Message{}
+	uploads, i := 0, -1
+	for m := range testmail.Generate(5, 120) {
+		i++
+		uploads++
+		folders["INBOX"] = append(folders["INBOX"], m)
+		if i%2 == 0 {
+			folders["Archive"] = append(folders["Archive"], m)
+		}
+		if i%3 == 0 {
+			folders["Work/Größe & Maße"] = append(folders["Work/Größe & Maße"], m)
+			folders["INBOX"] = append(folders["INBOX"], m) // twice in one folder
+		}
+		if i%5 == 0 {
+			m.Flags = mail.NewFlags(`\Flagged`, "$Other")
+			folders["Marked"] = append(folders["Marked"], m)
+			uploads++
+		}
+		if i%7 == 0 {
+			m.Date = m.Date.AddDate(0, 0, 1)
+			folders["Later"] = append(folders["Later"], m)
+			uploads++
+		}
+	}
+	all := 0
+	for name, messages := range folders {
+		all += len(messages)
+		d.Create(name)
+		d.Deliver(name, messages...)
+	}
+	dir := t.TempDir()
+	t.Setenv("HOME", dir)
+	ca := filepath.Join(dir, "ca.pem")
+	if err := os.WriteFile(ca, d.Authority.PEM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	at := func(user string) string { return "imaps://" + user + "@" + d.IMAPS + "?ca_file=" + ca }
+	must := func(want string, args ...string) {
+		t.Helper()
+		code, out, err := call(t, d.Password, args...)
+		if code != 0 || !strings.Contains(out, want) {
+			t.Fatalf("mailhaul %s: exit %d, want %q in\n%s%s", strings.Join(args, " "), code, want, out, err)
+		}
+	}
+	must(fmt.Sprintf("\n%d messages stored", uploads), "migrate", at(d.User), at("bob"))
+	must("", "compare", "--full", at(d.User), at("bob"))
+	must("\n0 messages stored", "migrate", at(d.User), at("bob"))
+	archive := filepath.Join(dir, "check")
+	must("", "backup", at("bob"), "mbox:"+archive)
+	holdsEach(t, "bob", archive, folders)
+	must(fmt.Sprintf("%d added", all), "migrate", at(d.User), at("carol"))
+
+	// An archive comes back in the same way; and by what is remembered of nobody
+	// nothing comes twice.
+	must(fmt.Sprintf("\n%d messages stored", uploads), "restore", "--compare", archive, at("dave"))
+	if err := os.RemoveAll(filepath.Join(dir, ".local")); err != nil {
+		t.Fatal(err)
+	}
+	must("\n0 messages stored", "restore", archive, at("dave"))
+	must("", "compare", "--full", at(d.User), at("dave"))
+}

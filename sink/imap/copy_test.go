@@ -514,3 +514,37 @@ func TestCopyDryRun(t *testing.T) {
 	}
 	m.Untouched(t)
 }
+
+// TestCopyElsewhere copies at a server that is none of ours. It says that it keeps
+// keywords only.
+func TestCopyElsewhere(t *testing.T) {
+	m, err := testmail.NewMemory(testmail.MemoryOptions{User: "ann", Password: "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	ms := letters(6)
+	at := there(t, m.Addr(), ms)
+	s := over(m.Addr(), 2)
+	defer s.Close()
+	places, err := show(t.Context(), s, "Work", copies(ms, at, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := s.Open(t.Context(), "Work", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	n := 0
+	for x, err := range f.(sink.Scanner).Scan(t.Context(), true) {
+		i := slices.Index(places, x.Place)
+		if err != nil || i < 0 || x.Digest != ms[i].Digest || x.Flags.Key() != "Work" || !x.Date.Equal(ms[i].Date) {
+			t.Errorf("%+v, %v", x, err)
+		}
+		n++
+	}
+	if n != len(ms) {
+		t.Errorf("%d are there", n)
+	}
+}
