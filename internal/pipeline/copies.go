@@ -21,24 +21,18 @@ import (
 // what (Hints).
 
 // copies reports whether the destination's folder makes copies of what is brought.
+// It is so for the whole run: were it not, what is looked up as for copies could be
+// taken for an alias.
 func (w *writer) copies() bool {
 	_, ok := w.f.Folder.(sink.Copier)
-	return ok && w.r.Options.Dedup == DedupArchive && !w.r.labels() && !w.r.uncopies()
+	return ok && w.r.Options.Dedup == DedupArchive && !w.r.labels()
 }
 
-// uncopies reports whether the destination's copies turn out to be a vain hope, as
-// where it gives every message a date of its own.
-func (r *run) uncopies() bool { return r.copied.Load() == 0 && r.uncopied.Load() >= vain }
+// inVain reports whether no copies are to be had though the destination offers
+// them, as where it gives every message a date of its own.
+func (r *run) inVain() bool { return r.copied.Load() == 0 && r.uncopied.Load() >= mostVain }
 
-const vain = 16
-
-// dedup is the scope of duplicates in this folder.
-func (w *writer) dedup() Dedup {
-	if _, ok := w.f.Folder.(sink.Copier); ok && w.r.uncopies() {
-		return DedupOff
-	}
-	return w.r.Options.Dedup
-}
+const mostVain = 16
 
 // alike is what messages of one content have in common that one can be a copy of
 // another.
@@ -57,7 +51,7 @@ func (w *writer) matchCopy(ctx context.Context, j *job) error {
 	if j.body == nil {
 		d = j.twin.At.Digest
 	}
-	if j.alone {
+	if j.alone || w.r.inVain() {
 		return nil
 	}
 	stored, err := w.r.Catalog.Alike(ctx, d, &j.rec.Entry)

@@ -518,7 +518,7 @@ func (t *try) unknown(ctx context.Context, e source.Entry) error {
 		return err
 	}
 	w := t.w
-	copies := w.copies()
+	copies := w.copies() && !t.inVain()
 	if e.Global == "" || t.liar.Load() || t.elsewhere() && !t.labels() && !copies {
 		t.want = append(t.want, e)
 		return nil

@@ -346,12 +346,12 @@ func (w *writer) most() int {
 
 // scope is the claim on a content: within a folder, the archive, or none.
 func (w *writer) scope(d mail.Digest, j *job) string {
-	switch w.dedup() {
+	switch w.r.Options.Dedup {
 	case DedupFolder:
 		return "d" + string(w.path) + "\x00" + string(d[:])
 	case DedupArchive:
 		switch {
-		case w.copies() && j.alone:
+		case w.copies() && (j.alone || w.r.inVain()):
 			return ""
 		case w.copies():
 			return "d\x00" + string(d[:]) + alike(&j.rec.Entry)
@@ -385,7 +385,7 @@ func (w *writer) match(ctx context.Context, j *job, stored []catalog.Stored) err
 			return nil
 		}
 	}
-	if w.dedup() == DedupOff {
+	if w.r.Options.Dedup == DedupOff {
 		return nil
 	}
 	if w.copies() {
