@@ -84,7 +84,7 @@ type Matcher interface {
 	Stale(ctx context.Context, at Place) (bool, error)
 }
 
-// A Folder takes messages in batches: one Mark, any number of Put and Link,
+// A Folder takes messages in batches: one Mark, any number of Put, Link and Copy,
 // one Sync. After a batch that did not reach its commit, in this process or in
 // one that died, Recover says what became of it. It is used by one goroutine
 // at a time.
