@@ -140,7 +140,7 @@ func (p *Pipeline) Run(ctx context.Context) (Report, error) {
 		turns:    map[mail.Path]chan struct{}{},
 	}
 	r.defaults()
-	p.Spool.Full = r.flushAll
+	p.Spool.Full = r.makeRoom
 	started := p.Options.Now()
 	if err := p.Catalog.StartRun(ctx, started); err != nil {
 		return r.report, err
@@ -436,8 +436,28 @@ func byName(a, b Failure) int {
 	return strings.Compare(string(a.ID), string(b.ID))
 }
 
-// flushAll closes the open batches of all folders: a reader waits for room.
-func (r *run) flushAll() { r.flushOthers(nil) }
+// makeRoom closes the heaviest of the open batches: a reader waits for room, and
+// asks again when there is some. The others go on gathering, for large batches
+// cost less. Where all are on their way already there is nothing to do.
+func (r *run) makeRoom() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var heaviest *writer
+	most := int64(0)
+	for w := range r.writers {
+		select {
+		case <-w.done: // it has failed, and let go of everything
+			continue
+		default:
+		}
+		if n := w.holds.Load(); n > most {
+			heaviest, most = w, n
+		}
+	}
+	if heaviest != nil {
+		heaviest.hurry()
+	}
+}
 
 func (r *run) flushOthers(than *writer) {
 	r.mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mailhaul/internal/catalog"
@@ -42,6 +43,7 @@ type writer struct {
 
 	batch  []*job
 	weight int64              // bytes in batch
+	holds  atomic.Int64       // bytes of bodies in batch, and on their way to it
 	due    *time.Timer        // when the batch is old; nil without a batch
 	taken  map[int64]struct{} // copies that jobs of this run stand on and no committed location yet
 	flags  []change
@@ -77,6 +79,7 @@ type job struct {
 	link    bool           // put by a link to twin
 	copy    bool           // put by a copy of twin that the destination makes, or by its body
 	alone   bool           // it stands on no other: the destination has made no copy
+	holds   int64          // its part of the writer's
 	claims  []string       // settled with what becomes of it
 	at      catalog.Stored // afterwards
 	found   sink.Place     // where the destination has it already, brought by somebody else
@@ -142,6 +145,9 @@ func (w *writer) tally(added int64) {
 // put hands an order over; the writer now owns its job. The error is the
 // writer's own, and finish returns it too.
 func (w *writer) put(o order) error {
+	if o.job != nil && o.job.body != nil {
+		w.hold(o.job)
+	}
 	select {
 	case w.in <- o:
 		return nil
@@ -291,6 +297,7 @@ func (w *writer) add(ctx context.Context, j *job) error {
 				j.body.Free() // whoever comes second holds no room
 				j.body = nil
 			}
+			w.unhold(j)
 			return nil
 		}
 		j.claims = append(j.claims, key)
@@ -478,6 +485,7 @@ func (w *writer) copy(ctx context.Context, j *job) error {
 	want := body.Want
 	want.Name, want.Date, want.Flags = j.rec.Want.Name, j.rec.Want.Date, j.rec.Want.Flags
 	j.rec.Want, j.body = want, body
+	w.hold(j)
 	return nil
 }
 
@@ -570,6 +578,9 @@ func (w *writer) flush(ctx context.Context) error {
 	}
 	batch := w.batch
 	w.batch, w.weight = nil, 0
+	for _, j := range batch {
+		w.unhold(j)
+	}
 	if len(batch) > 0 {
 		err := w.write(ctx, batch)
 		for _, j := range batch {
@@ -583,6 +594,18 @@ func (w *writer) flush(ctx context.Context) error {
 		return w.setFlags(ctx)
 	}
 	return nil
+}
+
+// hold counts j's body to what closing the batch would free.
+func (w *writer) hold(j *job) {
+	j.holds = j.rec.Want.Text
+	w.holds.Add(j.holds)
+}
+
+// unhold takes it out again.
+func (w *writer) unhold(j *job) {
+	w.holds.Add(-j.holds)
+	j.holds = 0
 }
 
 // manyFlags is how many changes are brought to the sink at once.
