@@ -22,7 +22,6 @@ type folder struct {
 	*Counts // guarded by run.mu once a writer is at work
 
 	box      *catalog.Box
-	w        *writer
 	renewed  bool // its epoch has changed in this run
 	rewound  bool // it went back in this run
 	progress bool // something was committed in this try
@@ -60,6 +59,7 @@ func (f *folder) bring(ctx context.Context) error {
 			return f.progress, err
 		})
 	}
+	f.binding = nil // the folder stays until the run ends, and this is large
 	if err == nil {
 		f.observe(Event{Kind: Folded, Folder: f.Path, Count: f.Listed})
 		return nil
@@ -224,6 +224,7 @@ func (f *folder) enter(ctx context.Context, box source.Mailbox) error {
 type try struct {
 	*folder
 	mbox    source.Mailbox
+	w       *writer                    // of this session
 	want    []source.Entry             // to be fetched
 	claimed map[source.ID]string       // by the server's identity, of what is to be fetched
 	audits  map[source.ID]mail.Digest  // what the server says that a body is

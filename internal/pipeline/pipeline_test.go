@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -923,5 +924,41 @@ func failOnce(t *testing.T, a *archive, op string, applied bool, scope mail.Scop
 	a.holds(s.texts())
 	if n := a.stored(); n != 24 {
 		t.Errorf("%d messages lie there, want 24", n)
+	}
+}
+
+// TestManyFolders: of a folder that is done next to nothing stays in memory.
+func TestManyFolders(t *testing.T) {
+	const many = 200
+	src := &fake{}
+	for i := range many {
+		src.folder(mail.Path(fmt.Sprint("f", i))).add(fmt.Sprintf("Subject: %d\r\n\r\nx\r\n", i))
+	}
+	a := newArchive(t, "mbox")
+	s, c := a.sink(), a.catalog()
+	defer s.Close()
+	defer c.Close()
+	var mu sync.Mutex
+	var done int
+	var heap [2]int64
+	p := &Pipeline{Source: src, Sink: s, Catalog: c, Account: a.account, Options: a.options, Spool: spool.New(filepath.Join(a.dir, a.state()), a.spool),
+		Observe: func(e Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			if e.Kind != Folded {
+				return
+			}
+			if done++; done == many/10 || done == many {
+				runtime.GC()
+				var m runtime.MemStats
+				runtime.ReadMemStats(&m)
+				heap[done/many] = int64(m.HeapAlloc)
+			}
+		}}
+	if _, err := p.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if each := (heap[1] - heap[0]) / (many - many/10); done != many || each > 16<<10 {
+		t.Errorf("%d folders; each leaves %d bytes behind", done, each)
 	}
 }

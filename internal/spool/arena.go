@@ -9,7 +9,6 @@ import "math/bits"
 type arena struct {
 	segments []*segment
 	most     int // segments
-	at       int // the segment that gave last
 }
 
 const (
@@ -40,18 +39,17 @@ type buffer struct {
 // no room it is one of its own.
 func (a *arena) get(n int64) buffer {
 	k := granulesFor(n)
-	for range a.segments {
-		if b, ok := a.segments[a.at].get(k); ok {
+	for _, s := range a.segments {
+		if b, ok := s.get(k); ok {
 			return b
 		}
-		a.at = (a.at + 1) % len(a.segments)
 	}
 	if len(a.segments) == a.most {
 		return buffer{bytes: make([]byte, 0, k*granule)}
 	}
-	a.at = len(a.segments)
-	a.segments = append(a.segments, &segment{bytes: make([]byte, segmentSize)})
-	b, _ := a.segments[a.at].get(k)
+	s := &segment{bytes: make([]byte, segmentSize)}
+	a.segments = append(a.segments, s)
+	b, _ := s.get(k)
 	return b
 }
 
