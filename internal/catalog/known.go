@@ -164,28 +164,20 @@ func (c *Catalog) known(row *locationRow, e source.Entry) Known {
 
 // Find returns the stored copies of a content that are not lost.
 func (c *Catalog) Find(ctx context.Context, d mail.Digest) (all []Stored, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	err = c.each("SELECT id, text, lines, folder, place FROM message WHERE prefix=? AND digest=? AND lost=0 ORDER BY id",
-		[]any{prefix(d), d[:]}, func(r *sql.Rows) error {
-			s := Stored{Digest: d}
-			var folder int64
-			err := r.Scan(&s.Message, &s.Text, &s.Lines, &folder, (*string)(&s.Place))
-			s.Folder = c.paths[folder]
-			all = append(all, s)
-			return err
-		})
-	return all, c.trouble("find", err)
+	return c.find(d, "")
 }
 
 // Alike returns those of the stored copies of a content that were brought with
 // these flags and this date, or have got the flags since, as far as is known.
 func (c *Catalog) Alike(ctx context.Context, d mail.Digest, e *source.Entry) (all []Stored, err error) {
+	return c.find(d, "AND EXISTS(SELECT 1 FROM location l WHERE l.message=m.id AND l.flags=? AND l.date=?)", e.Flags.Key(), unix(e.Date))
+}
+
+func (c *Catalog) find(d mail.Digest, and string, args ...any) (all []Stored, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	err = c.each(`SELECT id, text, lines, folder, place FROM message m WHERE prefix=? AND digest=? AND lost=0
-		AND EXISTS(SELECT 1 FROM location l WHERE l.message=m.id AND l.flags=? AND l.date=?) ORDER BY id`,
-		[]any{prefix(d), d[:], e.Flags.Key(), unix(e.Date)}, func(r *sql.Rows) error {
+	err = c.each("SELECT id, text, lines, folder, place FROM message m WHERE prefix=? AND digest=? AND lost=0 "+and+" ORDER BY id",
+		append([]any{prefix(d), d[:]}, args...), func(r *sql.Rows) error {
 			s := Stored{Digest: d}
 			var folder int64
 			err := r.Scan(&s.Message, &s.Text, &s.Lines, &folder, (*string)(&s.Place))

@@ -82,21 +82,7 @@ func TestCopyCutEverywhere(t *testing.T) {
 				}
 				return m.Sent(), m.Heard()
 			}
-			said, heard := run(testmail.Cut{})
-			stride := int64(1)
-			if testing.Short() {
-				stride = 17
-			}
-			n := 0
-			for at := int64(1); at < said && !t.Failed(); at += stride {
-				run(testmail.Cut{After: at})
-				n++
-			}
-			for at := int64(1); at < heard && !t.Failed(); at += stride {
-				run(testmail.Cut{Heard: at})
-				n++
-			}
-			t.Logf("%d cuts", n)
+			cutEverywhere(t, run)
 		})
 	}
 }
@@ -142,17 +128,7 @@ func TestCutTwins(t *testing.T) {
 		}
 		return m.Sent(), m.Heard()
 	}
-	said, heard := run(testmail.Cut{})
-	stride := int64(1)
-	if testing.Short() {
-		stride = 17
-	}
-	for at := int64(1); at < said && !t.Failed(); at += stride {
-		run(testmail.Cut{After: at})
-	}
-	for at := int64(1); at < heard && !t.Failed(); at += stride {
-		run(testmail.Cut{Heard: at})
-	}
+	cutEverywhere(t, run)
 }
 
 // TestCopyLate is a server that makes a copy only after our first look.

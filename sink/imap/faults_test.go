@@ -177,23 +177,30 @@ func TestCutEverywhere(t *testing.T) {
 				exactly(t, m, "Work", append(slices.Clone(ms), letter("Subject: before\r\n\r\nhere before\r\n")))
 				return m.Sent(), m.Heard()
 			}
-			said, heard := run(testmail.Cut{})
-			stride := int64(1)
-			if testing.Short() {
-				stride = 17
-			}
-			n := 0
-			for at := int64(1); at < said && !t.Failed(); at += stride {
-				run(testmail.Cut{After: at})
-				n++
-			}
-			for at := int64(1); at < heard && !t.Failed(); at += stride {
-				run(testmail.Cut{Heard: at})
-				n++
-			}
-			t.Logf("%d cuts", n)
+			cutEverywhere(t, run)
 		})
 	}
+}
+
+// cutEverywhere breaks the connection of a run at every byte that a whole one says,
+// and hears; in a short test at some.
+func cutEverywhere(t *testing.T, run func(testmail.Cut) (said, heard int64)) {
+	t.Helper()
+	said, heard := run(testmail.Cut{})
+	stride := int64(1)
+	if testing.Short() {
+		stride = 17
+	}
+	n := 0
+	for at := int64(1); at < said && !t.Failed(); at += stride {
+		run(testmail.Cut{After: at})
+		n++
+	}
+	for at := int64(1); at < heard && !t.Failed(); at += stride {
+		run(testmail.Cut{Heard: at})
+		n++
+	}
+	t.Logf("%d cuts", n)
 }
 
 // TestReplyLost stores what was sent, and the answer never comes.

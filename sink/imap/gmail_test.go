@@ -132,21 +132,7 @@ func TestLinkCutEverywhere(t *testing.T) {
 		}
 		return m.Sent() - said, m.Heard() - heard
 	}
-	said, heard := run(testmail.Cut{})
-	stride := int64(1)
-	if testing.Short() {
-		stride = 17
-	}
-	n := 0
-	for at := int64(1); at < said && !t.Failed(); at += stride {
-		run(testmail.Cut{After: at})
-		n++
-	}
-	for at := int64(1); at < heard && !t.Failed(); at += stride {
-		run(testmail.Cut{Heard: at})
-		n++
-	}
-	t.Logf("%d cuts", n)
+	cutEverywhere(t, run)
 }
 
 // TestLabels links to each kind of folder, by as few commands as there are
