@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -542,4 +543,53 @@ func TestNumbersLater(t *testing.T) {
 	if n := m.Count("EXAMINE"); n > 0 {
 		t.Errorf("the folder was looked at %d times", n)
 	}
+}
+
+// TestOneConnectionForAll: who makes a folder waits for the only connection, and
+// whoever has it must not wait for him.
+func TestOneConnectionForAll(t *testing.T) {
+	m := &testmail.Model{}
+	addr := m.Start(t)
+	defer m.Close()
+	s := over(addr, 1)
+	defer s.Close()
+	f, err := s.Open(t.Context(), "Work", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	asked, waits := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	m.Fault(func(c testmail.Command) *testmail.Reply {
+		if c.Verb == "EXAMINE" || c.Verb == "STATUS" {
+			once.Do(func() { close(asked); <-waits })
+		}
+		return nil
+	})
+	done := make(chan error, 2)
+	go func() { done <- unwrapped(f).ask(t.Context()) }()
+	<-asked
+	go func() {
+		_, err := s.Open(t.Context(), "New", true)
+		done <- err
+	}()
+	time.Sleep(50 * time.Millisecond) // so that the second is likely to be waiting
+	close(waits)
+	for range 2 {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(time.Minute):
+			t.Fatal("they wait for each other")
+		}
+	}
+}
+
+func unwrapped(f sink.Folder) *folder {
+	if c, ok := f.(copier); ok {
+		return c.folder
+	}
+	return f.(*folder)
 }

@@ -95,9 +95,11 @@ type Sink struct {
 	pool *imapconn.Pool
 	opt  Options
 
-	mu     sync.Mutex
-	tree   *tree // nil until somebody needs it
-	copies trust // in the copies that the server makes
+	making sync.Mutex // who lists the account or makes a folder
+
+	mu     sync.Mutex // never held while waiting for a connection: who has one may want it
+	tree   *tree      // nil until somebody needs it
+	copies trust      // in the copies that the server makes
 	notes  []string
 }
 

@@ -3,7 +3,6 @@ package imap
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"strings"
 
@@ -50,20 +49,24 @@ func known(c imapconn.Counts) counts {
 }
 
 // look lists the account once: folders with their numbers, in one command
-// where the server can answer so. The caller does not hold mu.
+// where the server can answer so.
 func (s *Sink) look(ctx context.Context) (*tree, error) {
+	s.making.Lock()
+	defer s.making.Unlock()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.tree != nil {
-		return s.tree, nil
+	t := s.tree
+	s.mu.Unlock()
+	if t != nil {
+		return t, nil
 	}
-	var t *tree
 	err := s.pool.Use(ctx, func(c *imapconn.Conn) (err error) {
 		t, err = list(ctx, c)
 		return err
 	})
 	if err == nil {
+		s.mu.Lock()
 		s.tree = t
+		s.mu.Unlock()
 	}
 	return t, err
 }
@@ -210,21 +213,28 @@ func runWide(err error) error {
 // standard (RFC 3501, section 6.3.3); for servers that want them first they are
 // made one by one.
 func (s *Sink) create(ctx context.Context, t *tree, path mail.Path) (*standing, error) {
+	s.making.Lock()
+	defer s.making.Unlock()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if st := t.folders[path]; st != nil && !st.noSelect {
-		return st, nil // somebody else was faster
-	}
+	there := t.folders[path]
 	raw := rawName(t, path)
+	var parents []string // that are missing
+	for _, above := range ancestors(path) {
+		if t.folders[above] == nil {
+			parents = append(parents, rawName(t, above))
+		}
+	}
+	s.mu.Unlock()
+	if there != nil && !there.noSelect {
+		return there, nil // somebody else was faster
+	}
 	st := &standing{raw: raw}
 	err := s.pool.Use(ctx, func(c *imapconn.Conn) error {
 		err := c.Create(ctx, raw)
 		if err != nil && !errors.Is(err, imapconn.ErrExists) && !mail.Temporary(err) {
-			for _, above := range ancestors(path) {
-				if t.folders[above] == nil {
-					// A parent that cannot be made shows in what follows.
-					_ = c.Create(ctx, rawName(t, above))
-				}
+			for _, above := range parents {
+				// A parent that cannot be made shows in what follows.
+				_ = c.Create(ctx, above)
 			}
 			err = c.Create(ctx, raw)
 		}
@@ -232,13 +242,15 @@ func (s *Sink) create(ctx context.Context, t *tree, path mail.Path) (*standing, 
 			return err
 		}
 		if err := c.Subscribe(ctx, raw); err != nil && !c.Broken() {
-			s.notes = append(s.notes, fmt.Sprintf("%s could not be subscribed to (%v): some mail programs will not show it until you do", mail.Clean(string(path)), err))
+			s.note("%s could not be subscribed to (%v): some mail programs will not show it until you do", mail.Clean(string(path)), err)
 		}
 		return c.Status(ctx, []string{raw}, items(c), func(_ int, n imapconn.Counts) { st.counts = known(n) })
 	})
 	if err != nil {
 		return nil, runWide(err)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if t.folders[path] == nil {
 		t.order = append(t.order, path)
 	}
