@@ -369,6 +369,18 @@ func TestCopiesOfOne(t *testing.T) {
 	}
 }
 
+// movedInbox is a move that has brought an INBOX of six messages.
+func movedInbox(t *testing.T, from, to *testmail.Model) *move {
+	t.Helper()
+	from.Caps = append(slices.Clone(testmail.DefaultCaps), "OBJECTID")
+	for i := range 6 {
+		from.Deliver("INBOX", testmail.Letter("x", []byte(named(i)), `\Seen`))
+	}
+	m := newMove(t, from, to)
+	m.must()
+	return m
+}
+
 // TestCopiesOfWhatIsGone: what its owner takes away at the destination, before a
 // run or under one, is not missed anywhere else, and does not come back there.
 func TestCopiesOfWhatIsGone(t *testing.T) {
@@ -386,12 +398,7 @@ func TestCopiesOfWhatIsGone(t *testing.T) {
 		{"the folder is deleted", "", func(to *testmail.Model) { to.DeleteFolder("INBOX") }, map[string]int{"INBOX": 6}},
 	} {
 		from, to := &testmail.Model{Cleartext: true}, &testmail.Model{Cleartext: true}
-		from.Caps = append(slices.Clone(testmail.DefaultCaps), "OBJECTID")
-		for i := range 6 {
-			from.Deliver("INBOX", testmail.Letter("x", []byte(named(i)), `\Seen`))
-		}
-		m := newMove(t, from, to)
-		m.must()
+		m := movedInbox(t, from, to)
 		for i := range 6 {
 			from.Copy("INBOX", uint32(i+1), "Work")
 		}
@@ -441,12 +448,7 @@ func TestCopiesOfWhatHasChanged(t *testing.T) {
 // recognised that would be copied there, though it was not even downloaded.
 func TestCopiesAmongStrangers(t *testing.T) {
 	from, to := &testmail.Model{Cleartext: true}, &testmail.Model{Cleartext: true}
-	from.Caps = append(slices.Clone(testmail.DefaultCaps), "OBJECTID")
-	for i := range 6 {
-		from.Deliver("INBOX", testmail.Letter("x", []byte(named(i)), `\Seen`))
-	}
-	m := newMove(t, from, to)
-	m.must()
+	m := movedInbox(t, from, to)
 	for i := range 6 {
 		from.Copy("INBOX", uint32(i+1), "Work")
 		if i%2 == 0 {

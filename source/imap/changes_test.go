@@ -242,19 +242,13 @@ func TestLackingWrong(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := &testmail.Model{Cleartext: true}
-			m.Deliver("INBOX", letters(9)...)
-			src := plainSource(m.Start(t), 1)
+			src, cursor := lost(t, m)
 			defer src.Close()
-			box := inbox(t, src)
-			list(t, box, "")
-			cursor := box.Listing().Cursor
-			box.Close()
-			m.Expunge("INBOX", 2)
 			m.Deliver("INBOX", letters(1)...)
 			m.Fault(c.fault)
 			m.Reset()
 			for range 2 {
-				box = inbox(t, src)
+				box := inbox(t, src)
 				if n := len(list(t, box, cursor)); n != 1 || box.Listing().Messages != 9 || !box.Listing().Partial || box.Listing().Gone != nil {
 					t.Errorf("%d entries, %+v", n, box.Listing())
 				}
@@ -270,20 +264,27 @@ func TestLackingWrong(t *testing.T) {
 	}
 }
 
+// lost makes an INBOX of nine messages, lists it, and takes the second away. The
+// cursor is that of the listing.
+func lost(t *testing.T, m *testmail.Model) (source.Source, source.Cursor) {
+	t.Helper()
+	m.Deliver("INBOX", letters(9)...)
+	src := plainSource(m.Start(t), 1)
+	box := inbox(t, src)
+	defer box.Close()
+	list(t, box, "")
+	m.Expunge("INBOX", 2)
+	return src, box.Listing().Cursor
+}
+
 // TestLackingLost: a connection that does not live through the search is an error
 // like any other, and the next try does without.
 func TestLackingLost(t *testing.T) {
 	m := &testmail.Model{Cleartext: true}
-	m.Deliver("INBOX", letters(9)...)
-	src := plainSource(m.Start(t), 1)
+	src, cursor := lost(t, m)
 	defer src.Close()
-	box := inbox(t, src)
-	list(t, box, "")
-	cursor := box.Listing().Cursor
-	box.Close()
-	m.Expunge("INBOX", 2)
 	m.Fault(testmail.Hangup("UID SEARCH", 0))
-	box = inbox(t, src)
+	box := inbox(t, src)
 	var last error
 	for _, err := range box.List(t.Context(), cursor) {
 		last = err
