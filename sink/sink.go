@@ -163,6 +163,7 @@ type Message struct {
 	Ends   mail.Ends
 	Labels []string
 	Note   string                        // of the Result of an earlier Put that failed; empty: there is none
+	Plain  bool                          // no line of the text begins with "From " behind any number of ">"; false: one may
 	Open   func() (io.ReadCloser, error) // the text form
 }
 

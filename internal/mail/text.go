@@ -103,7 +103,24 @@ type Folder struct {
 	runs []uint32 // as in Ends; the last one is growing
 	cr   bool     // a CR at the end of the last piece is held back
 	open bool     // text was appended since the last LF
+	from bool     // a line begins as a separator of an mbox does, or may
 }
+
+// Plain reports whether no line of the text so far begins with "From " behind any
+// number of ">". It may say no where that is so.
+func (f *Folder) Plain() bool { return !f.from }
+
+// separates reports whether a line that begins with p does, or may when all of it
+// is seen.
+func separates(p []byte) bool {
+	p = bytes.TrimLeft(p, ">")
+	if len(p) < len(from) {
+		return bytes.HasPrefix(from, p)
+	}
+	return bytes.HasPrefix(p, from)
+}
+
+var from = []byte("From ")
 
 // Append folds src and appends the text to dst. It tells how much of src it
 // took: all, but for ErrTooMixed. Nothing of src is kept.
@@ -123,6 +140,9 @@ func (f *Folder) Append(dst, src []byte) (text []byte, took int, err error) {
 		}
 	}
 	for len(src) > 0 {
+		if c := src[0]; (c == '>' || c == 'F') && !f.open {
+			f.from = f.from || separates(src)
+		}
 		i := bytes.IndexByte(src, '\n')
 		if i < 0 {
 			n := len(src)

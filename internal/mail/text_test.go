@@ -91,6 +91,41 @@ func TestText(t *testing.T) {
 	}
 }
 
+// TestPlain folds texts in one piece, where it is certain, and in small ones,
+// where it may be no more than suspected.
+func TestPlain(t *testing.T) {
+	for _, c := range []struct {
+		raw   string
+		plain bool
+	}{
+		{"", true},
+		{"a\r\nFrom \r\n", false},
+		{"From a", false},
+		{"a\nFrom b", false},
+		{">>>From b", false},
+		{"a\r\n\r\n>From b\r\n", false},
+		{"a From b\r\n", true},
+		{"a\rFrom b\r\n", true},
+		{"\rFrom b\r\n", true},
+		{" From b\r\n", true},
+		{"From: b\r\n", true},
+		{"from b\r\n", true},
+		{">>> > From b\r\nFROM a\r\nFrom\tb\r\nFro\r\n>\r\n", true},
+	} {
+		for n := 1; n <= max(1, len(c.raw)); n++ {
+			var f Folder
+			for rest := []byte(c.raw); len(rest) > 0; rest = rest[min(n, len(rest)):] {
+				if _, _, err := f.Append(nil, rest[:min(n, len(rest))]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if f.Plain() && !c.plain || n == len(c.raw) && f.Plain() != c.plain {
+				t.Errorf("%q in pieces of %d: plain is %v", c.raw, n, f.Plain())
+			}
+		}
+	}
+}
+
 func TestTooMixed(t *testing.T) {
 	raw := []byte("head\r\n" + strings.Repeat("x\ny\r\n", MostRuns) + "tail")
 	text, e := fold(t, raw, 1000)

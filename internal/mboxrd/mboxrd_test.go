@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -22,11 +23,18 @@ func record(t testing.TB, text string, n int, status bool, flags mail.Flags) []b
 	t.Helper()
 	var b bytes.Buffer
 	w := NewWriter(&b)
-	write(t, w, text, n, status, flags)
+	write(t, w, text, n, status, false, flags)
+	var plain bytes.Buffer
+	write(t, NewWriter(&plain), text, n, status, !separates.MatchString(text), flags)
+	if !bytes.Equal(plain.Bytes(), b.Bytes()) {
+		t.Errorf("%q is written as %q when it is known to need no quoting", text, plain.Bytes())
+	}
 	return b.Bytes()
 }
 
-func write(t testing.TB, w *Writer, text string, n int, status bool, flags mail.Flags) {
+var separates = regexp.MustCompile(`(?m)^>*From `)
+
+func write(t testing.TB, w *Writer, text string, n int, status, plain bool, flags mail.Flags) {
 	t.Helper()
 	if err := w.Begin("ann@example.org", day); err != nil {
 		t.Fatal(err)
@@ -36,6 +44,7 @@ func write(t testing.TB, w *Writer, text string, n int, status bool, flags mail.
 			t.Fatal(err)
 		}
 	}
+	w.Plain(plain)
 	for len(text) > 0 {
 		k := min(n, len(text))
 		if m, err := w.Write([]byte(text[:k])); m != k || err != nil {
@@ -266,7 +275,8 @@ func FuzzRecord(f *testing.F) {
 		var file bytes.Buffer
 		w := NewWriter(&file)
 		for i, s := range texts {
-			write(t, w, s, int(n)+1, status == (i == 0), mail.NewFlags(`\Seen`))
+			write(t, w, s, int(n)+1, status == (i == 0), false, mail.NewFlags(`\Seen`))
+			record(t, s, int(n)+1, status == (i == 0), nil)
 		}
 		i := 0
 		for rec, err := range Walk(bytes.NewReader(file.Bytes()), 0, int64(file.Len())) {

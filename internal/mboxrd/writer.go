@@ -16,6 +16,7 @@ type Writer struct {
 	frame frame
 	mbox  *gombox.Writer
 	quote quoter
+	plain bool   // the text needs no quoting
 	held  bool   // the text's last LF so far is held back
 	empty bool   // the record has no text yet
 	look  []byte // the beginning of the text while it may be a status block
@@ -56,7 +57,7 @@ func (w *Writer) Begin(sender string, date time.Time) error {
 	}
 	w.mbox = gombox.NewWriter(&w.frame)
 	w.quote.reset()
-	w.held, w.empty = false, true
+	w.plain, w.held, w.empty = false, false, true
 	w.look, w.looks = w.look[:0], true
 	_, err := w.mbox.CreateMessage(Sender(sender), date)
 	return err
@@ -68,6 +69,11 @@ func (w *Writer) Status(flags mail.Flags) error {
 	w.looks = false // a block in front is there now
 	return w.text(appendStatus(nil, flags))
 }
+
+// Plain tells, before the first Write, whether the text is known to have no line
+// that begins with "From " behind any number of ">". Looking for them costs more
+// than the rest of writing.
+func (w *Writer) Plain(plain bool) { w.plain = plain }
 
 // Write takes the text of the message in pieces of any size.
 func (w *Writer) Write(p []byte) (int, error) {
@@ -113,13 +119,21 @@ func (w *Writer) text(p []byte) error {
 		return nil
 	}
 	if w.held {
-		if err := w.quote.write(lineEnd); err != nil {
+		if err := w.quoted(lineEnd); err != nil {
 			return err
 		}
 	}
 	w.empty = false
 	if w.held = p[len(p)-1] == '\n'; w.held {
 		p = p[:len(p)-1]
+	}
+	return w.quoted(p)
+}
+
+func (w *Writer) quoted(p []byte) error {
+	if w.plain {
+		_, err := w.frame.w.Write(p)
+		return err
 	}
 	return w.quote.write(p)
 }

@@ -740,7 +740,7 @@ func (w *writer) putAll(ctx context.Context, batch []*job) ([]sink.Result, error
 			continue
 		}
 		if j.body != nil {
-			m.Open = j.body.Open
+			m.Open, m.Plain = j.body.Open, j.body.Plain
 		}
 		if j.copy {
 			err := w.f.Folder.(sink.Copier).Copy(ctx, m, j.at.Folder, j.at.Place)

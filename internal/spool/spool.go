@@ -135,8 +135,9 @@ func (c *Credit) Release() {
 // until Free. Digest and Ends together determine the bytes received.
 type Body struct {
 	sink.Want
-	Ends mail.Ends
-	Raw  int64 // bytes received
+	Ends  mail.Ends
+	Raw   int64 // bytes received
+	Plain bool  // see sink.Message
 
 	s    *Spool
 	cost int64
@@ -361,6 +362,7 @@ func (t *taker) close() error {
 	} else {
 		var text []byte
 		text, b.Ends = t.fold.Close(t.out[:0])
+		b.Plain = t.fold.Plain()
 		if err := t.add(text); err != nil {
 			return err
 		}

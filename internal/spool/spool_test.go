@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
@@ -33,6 +34,8 @@ func take(t *testing.T, s *Spool, claimed int64, r io.Reader) *Body {
 	return b
 }
 
+var separates = regexp.MustCompile(`(?m)^>*From `)
+
 // check reads b back, rebuilds what was received and compares.
 func check(t *testing.T, b *Body, raw []byte) {
 	t.Helper()
@@ -46,6 +49,9 @@ func check(t *testing.T, b *Body, raw []byte) {
 	}
 	if int64(len(text)) != b.Text || int64(bytes.Count(text, []byte("\n"))) != b.Lines || b.Raw != int64(len(raw)) {
 		t.Errorf("sizes %d %d %d do not fit a text of %d from %d bytes", b.Text, b.Lines, b.Raw, len(text), len(raw))
+	}
+	if separates.Match(text) && b.Plain {
+		t.Error("a line that must be quoted was not seen")
 	}
 	if sha256.Sum256(text) != b.Digest {
 		t.Error("digest is not that of the text")
@@ -78,6 +84,7 @@ func TestTake(t *testing.T) {
 	}{
 		{"empty", "", 0, false},
 		{"small", "Subject: x\r\n\r\nbody\r\n", 20, false},
+		{"separators", "From a\r\n>From b\r\n", 20, false},
 		{"open", "Subject: x\r\n\r\nbody", 18, false},
 		{"exact class", strings.Repeat("x", 1023), 1023, false},
 		{"exact class and its end", strings.Repeat("x", 1024), 1024, false},

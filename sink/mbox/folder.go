@@ -206,6 +206,7 @@ func (f *folder) copy(m *sink.Message) error {
 			return err
 		}
 	}
+	f.put.Plain(m.Plain)
 	n, err := io.Copy(f.put, body)
 	if err == nil && n != m.Text {
 		err = fmt.Errorf("body has %d bytes, %d were counted", n, m.Text)
