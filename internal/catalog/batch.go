@@ -115,6 +115,10 @@ func (c *Catalog) Commit(ctx context.Context, id int64, done []Outcome, folder m
 		if err != nil {
 			return err
 		}
+		var failures bool // of old, that the batch may have made good; seldom there are any
+		if err := c.row("SELECT EXISTS(SELECT 1 FROM failure)", nil, &failures); err != nil {
+			return err
+		}
 		now := time.Now().Unix()
 		if err := c.insertMessages(done, messages, at, now); err != nil {
 			return err
@@ -126,6 +130,11 @@ func (c *Catalog) Commit(ctx context.Context, id int64, done []Outcome, folder m
 			case messages[i] != 0:
 				if err := c.locate(r, messages[i]); err != nil {
 					return err
+				}
+				if failures {
+					if err := c.do("DELETE FROM failure WHERE epoch=? AND id=?", r.Box.epoch, string(r.Entry.ID)); err != nil {
+						return err
+					}
 				}
 				lines = appendLine(lines, located(r, o.Place, o.Folder))
 			case o.Err != nil:
@@ -192,13 +201,10 @@ func (c *Catalog) insertMessages(done []Outcome, messages []int64, folder, now i
 func (c *Catalog) locate(r *Record, message int64) error {
 	num, id := key(r.Entry.ID)
 	e := &r.Entry
-	if err := c.do(`INSERT INTO location(epoch, num, id, message, size, date, ends, flags, labels, global, run, spared) VALUES(?,?,?,?,?,?,?,?,?,?,?,?)
+	return c.do(`INSERT INTO location(epoch, num, id, message, size, date, ends, flags, labels, global, run, spared) VALUES(?,?,?,?,?,?,?,?,?,?,?,?)
 		ON CONFLICT(epoch, num, id) DO UPDATE SET message=excluded.message, size=excluded.size, date=excluded.date, ends=excluded.ends,
 		flags=excluded.flags, labels=excluded.labels, global=excluded.global, run=excluded.run, spared=excluded.spared, gone=0`,
-		r.Box.epoch, num, id, message, e.Size, unix(e.Date), r.Ends.String(), e.Flags.Key(), Labels(e.Labels), e.Global, c.run, r.Spared); err != nil {
-		return err
-	}
-	return c.do("DELETE FROM failure WHERE epoch=? AND id=?", r.Box.epoch, string(e.ID))
+		r.Box.epoch, num, id, message, e.Size, unix(e.Date), r.Ends.String(), e.Flags.Key(), Labels(e.Labels), e.Global, c.run, r.Spared)
 }
 
 // unix is the time as it is stored; a missing one is the smallest number.
