@@ -225,7 +225,7 @@ func (c *Catalog) open(ctx context.Context) error {
 	}
 	// EXCLUSIVE before WAL: no shared memory is needed, so that it works on
 	// network shares too.
-	if err := c.connect(ctx, name, "locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=1000"); err != nil {
+	if err := c.connect(ctx, name, "locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=4000"); err != nil {
 		return err
 	}
 	version, err := c.version()
