@@ -106,11 +106,10 @@ func (c *Catalog) Commit(ctx context.Context, id int64, done []Outcome, folder m
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	messages := make([]int64, len(done))
-	lines := c.lines[:0]
 	if err := fault("commit", false); err != nil {
 		return nil, c.trouble("commit", err)
 	}
-	err := c.transact(func() error {
+	err := c.change(func() error {
 		at, err := c.sinkFolder(folder)
 		if err != nil {
 			return err
@@ -136,7 +135,7 @@ func (c *Catalog) Commit(ctx context.Context, id int64, done []Outcome, folder m
 						return err
 					}
 				}
-				lines = appendLine(lines, located(r, o.Place, o.Folder))
+				c.tell(located(r, o.Place, o.Folder))
 			case o.Err != nil:
 				f := Failure{Entry: r.Entry, Reason: o.Err.Error(), Doubt: errors.Is(o.Err, sink.ErrUnknown), Digest: r.Want.Digest, Note: o.Note}
 				if err := c.fail(r.Box.epoch, &f); err != nil {
@@ -149,16 +148,11 @@ func (c *Catalog) Commit(ctx context.Context, id int64, done []Outcome, folder m
 				return err
 			}
 		}
-		if err := c.do("DELETE FROM batch WHERE id=?", id); err != nil {
-			return err
-		}
-		return c.announce(len(lines))
+		return c.do("DELETE FROM batch WHERE id=?", id)
 	})
 	if err != nil {
 		return nil, c.trouble("commit", err)
 	}
-	c.manifest.append(lines)
-	c.lines = lines
 	if err := fault("commit", true); err != nil {
 		return nil, c.trouble("commit", err)
 	}

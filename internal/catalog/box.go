@@ -171,8 +171,7 @@ func (c *Catalog) Gone(ctx context.Context, b *Box, ids []source.ID) (removed []
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var lines []byte
-	err = c.transact(func() error {
+	err = c.change(func() error {
 		for _, id := range ids {
 			num, text := key(id)
 			var asked int64
@@ -182,20 +181,19 @@ func (c *Catalog) Gone(ctx context.Context, b *Box, ids []source.ID) (removed []
 			}
 			if asked < 0 {
 				removed = append(removed, id)
-				lines = appendLine(lines, removedLine(b, id, -asked))
+				c.tell(removedLine(b, id, -asked))
 			} else if err == nil {
-				lines = appendLine(lines, goneLine(b, id))
+				c.tell(goneLine(b, id))
 			}
 			if err := c.do("UPDATE location SET gone=1, removed=abs(removed) WHERE epoch=? AND num=? AND id=?", b.epoch, num, text); err != nil {
 				return err
 			}
 		}
-		return c.announce(len(lines))
+		return nil
 	})
 	if err != nil {
 		return nil, c.trouble("folder "+mail.Clean(string(b.Path)), err)
 	}
-	c.manifest.append(lines)
 	return removed, nil
 }
 

@@ -49,8 +49,8 @@ type Catalog struct {
 	home     Home
 	run      int64 // the row of this run
 
-	lines   []byte       // of the manifest, used again
-	records bytes.Buffer // of an intention, likewise
+	lines   []byte       // of the manifest, by the step that is under way
+	records bytes.Buffer // of an intention, used again
 }
 
 // A Home tells where an archive is and what it is made of.

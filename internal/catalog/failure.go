@@ -125,23 +125,18 @@ func (c *Catalog) Accept(ctx context.Context, failures []Unstored, at time.Time)
 	if !at.IsZero() {
 		seconds = at.Unix()
 	}
-	var lines []byte
-	err := c.transact(func() error {
+	err := c.change(func() error {
 		for i := range failures {
 			o := failures[i]
 			o.Accepted = at
 			if err := c.do("UPDATE failure SET accepted=? WHERE epoch=? AND id=?", seconds, o.epoch, string(o.Entry.ID)); err != nil {
 				return err
 			}
-			lines = appendLine(lines, acceptedLine(&o))
+			c.tell(acceptedLine(&o))
 		}
-		return c.announce(len(lines))
+		return nil
 	})
-	if err != nil {
-		return c.trouble("accept", err)
-	}
-	c.manifest.append(lines)
-	return nil
+	return c.trouble("accept", err)
 }
 
 // Settle drops the failure row of a message that has vanished.

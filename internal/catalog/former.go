@@ -156,20 +156,16 @@ func (c *Catalog) unbind(b *Box, num int64, id string) (int64, string, bool, err
 	if err != nil {
 		return 0, "", false, err
 	}
-	var lines []byte
-	err = c.transact(func() error {
+	err = c.change(func() error {
 		for _, id := range ids {
 			num, text := key(id)
 			if err := c.do("UPDATE location SET size=-2, spared=0, gone=1 WHERE epoch=? AND num=? AND id=?", b.epoch, num, text); err != nil {
 				return err
 			}
-			lines = appendLine(lines, goneLine(b, id))
+			c.tell(goneLine(b, id))
 		}
-		return c.announce(len(lines))
+		return nil
 	})
-	if err == nil {
-		c.manifest.append(lines)
-	}
 	return num, id, len(ids) == page, err
 }
 

@@ -327,21 +327,16 @@ func (c *Catalog) Reflag(ctx context.Context, b *Box, changes []Change) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var lines []byte
-	err := c.transact(func() error {
+	err := c.change(func() error {
 		for _, ch := range changes {
 			num, id := key(ch.ID)
 			if err := c.do("UPDATE location SET flags=?, labels=?, gone=0 WHERE epoch=? AND num=? AND id=?",
 				ch.Flags.Key(), Labels(ch.Labels), b.epoch, num, id); err != nil {
 				return err
 			}
-			lines = appendLine(lines, reflagged(b, ch))
+			c.tell(reflagged(b, ch))
 		}
-		return c.announce(len(lines))
+		return nil
 	})
-	if err != nil {
-		return c.trouble("flags", err)
-	}
-	c.manifest.append(lines)
-	return nil
+	return c.trouble("flags", err)
 }

@@ -141,13 +141,24 @@ func (c *Catalog) lasting(name string, size int64) (bool, error) {
 	}
 }
 
-// announce notes, within a transaction, how long the manifest will be.
-func (c *Catalog) announce(more int) error {
-	if more == 0 || c.manifest.old {
-		return nil
+// change runs f as one step, and adds to the manifest the lines that f tells. The
+// caller holds mu.
+func (c *Catalog) change(f func() error) error {
+	c.lines = c.lines[:0]
+	err := c.transact(func() error {
+		if err := f(); err != nil || len(c.lines) == 0 || c.manifest.old {
+			return err
+		}
+		return c.setMeta("manifest", strconv.FormatInt(c.manifest.len+int64(len(c.lines)), 10)) // how long it will be
+	})
+	if err == nil {
+		c.manifest.append(c.lines)
 	}
-	return c.setMeta("manifest", strconv.FormatInt(c.manifest.len+int64(more), 10))
+	return err
 }
+
+// tell adds a line within change.
+func (c *Catalog) tell(l Line) { c.lines = appendLine(c.lines, l) }
 
 // outdate notes, within a transaction, that lines of the manifest do not hold
 // any more: the next Open writes it anew.

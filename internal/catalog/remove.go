@@ -55,24 +55,19 @@ func (c *Catalog) Removed(ctx context.Context, b *Box, ids []source.ID, at time.
 func (c *Catalog) markRemoved(b *Box, ids []source.ID, at int64, gone bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var lines []byte
-	err := c.transact(func() error {
+	err := c.change(func() error {
 		for _, id := range ids {
 			num, text := key(id)
 			if err := c.do("UPDATE location SET removed=?, gone=? WHERE epoch=? AND num=? AND id=?", at, gone, b.epoch, num, text); err != nil {
 				return err
 			}
 			if gone {
-				lines = appendLine(lines, removedLine(b, id, at))
+				c.tell(removedLine(b, id, at))
 			}
 		}
-		return c.announce(len(lines))
+		return nil
 	})
-	if err != nil {
-		return c.trouble("remove", err)
-	}
-	c.manifest.append(lines)
-	return nil
+	return c.trouble("remove", err)
 }
 
 func removedLine(b *Box, id source.ID, at int64) Line {
