@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"mailhaul/internal/mail"
@@ -75,6 +76,9 @@ func fault(op string, applied bool) error {
 	return Fault(op, applied)
 }
 
+// intentions keeps what they are encoded in.
+var intentions = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
 // Begin stores the intention before the first byte is written.
 func (c *Catalog) Begin(ctx context.Context, b *Batch) (id int64, err error) {
 	all := make([]stored, len(b.Records))
@@ -82,16 +86,19 @@ func (c *Catalog) Begin(ctx context.Context, b *Batch) (id int64, err error) {
 		all[i] = stored{r, r.Box.save()}
 		all[i].Record.Box = nil
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.records.Reset()
-	if err := gob.NewEncoder(&c.records).Encode(all); err != nil {
+	records := intentions.Get().(*bytes.Buffer)
+	defer intentions.Put(records)
+	records.Reset()
+	if err := gob.NewEncoder(records).Encode(all); err != nil {
 		return 0, c.trouble("begin", err)
 	}
 	if err := fault("begin", false); err != nil {
 		return 0, c.trouble("begin", err)
 	}
-	id, err = c.insert("INSERT INTO batch(folder, mark, records) VALUES(?,?,?)", string(b.Folder), string(b.Mark), c.records.Bytes())
+	err = c.share(func() (err error) {
+		id, err = c.insert("INSERT INTO batch(folder, mark, records) VALUES(?,?,?)", string(b.Folder), string(b.Mark), records.Bytes())
+		return err
+	})
 	if err == nil {
 		err = fault("begin", true)
 	}
@@ -103,13 +110,11 @@ func (c *Catalog) Begin(ctx context.Context, b *Batch) (id int64, err error) {
 // row; those without place and error are dropped and stay unknown. It returns the
 // messages that the records now stand on, in their order.
 func (c *Catalog) Commit(ctx context.Context, id int64, done []Outcome, folder mail.Path, after sink.State) ([]int64, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	messages := make([]int64, len(done))
 	if err := fault("commit", false); err != nil {
 		return nil, c.trouble("commit", err)
 	}
-	err := c.change(func() error {
+	err := c.share(func() error {
 		at, err := c.sinkFolder(folder)
 		if err != nil {
 			return err
@@ -231,6 +236,7 @@ func (c *Catalog) sinkFolder(path mail.Path) (int64, error) {
 		return 0, err
 	}
 	c.folders[path], c.paths[id] = id, path
+	c.filed = append(c.filed, path)
 	return id, nil
 }
 

@@ -11,7 +11,6 @@
 package catalog
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -46,11 +45,14 @@ type Catalog struct {
 	manifest *manifest
 	folders  map[mail.Path]int64 // sink folders by path
 	paths    map[int64]mail.Path // and back
+	filed    []mail.Path         // of these, new in the step that is under way
 	home     Home
 	run      int64 // the row of this run
 
-	lines   []byte       // of the manifest, by the step that is under way
-	records bytes.Buffer // of an intention, used again
+	lines []byte // of the manifest, by the step that is under way
+
+	waiting sync.Mutex // for turns
+	turns   []*turn
 }
 
 // A Home tells where an archive is and what it is made of.
@@ -565,6 +567,7 @@ func (c *Catalog) transact(f func() error) error {
 	if err := c.do("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
+	c.filed = c.filed[:0]
 	err := f()
 	if err == nil {
 		err = c.do("COMMIT")
@@ -573,8 +576,56 @@ func (c *Catalog) transact(f func() error) error {
 		// Best effort: where COMMIT failed for want of space SQLite has
 		// rolled back by itself.
 		_ = c.do("ROLLBACK")
+		for _, path := range c.filed {
+			delete(c.paths, c.folders[path])
+			delete(c.folders, path)
+		}
 	}
+	c.filed = c.filed[:0]
 	return err
+}
+
+// A turn is a change that waits for mu.
+type turn struct {
+	f    func() error
+	done bool
+	err  error
+}
+
+// share is change for one of several writers; the caller does not hold mu. What
+// has come to wait while others were at it is one step, which is synced once. f
+// may be run again: where the step fails, each gets one of its own.
+func (c *Catalog) share(f func() error) error {
+	t := &turn{f: f}
+	c.waiting.Lock()
+	c.turns = append(c.turns, t)
+	c.waiting.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t.done {
+		return t.err
+	}
+	c.waiting.Lock()
+	turns := c.turns
+	c.turns = nil
+	c.waiting.Unlock()
+	all := func() error {
+		for _, t := range turns {
+			if err := t.f(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(turns) == 1 || c.change(all) != nil {
+		for _, t := range turns {
+			t.err = c.change(t.f)
+		}
+	}
+	for _, t := range turns {
+		t.done = true
+	}
+	return t.err
 }
 
 func (c *Catalog) meta(key string) (string, error) {

@@ -154,8 +154,14 @@ func (c *Catalog) change(f func() error) error {
 	if err == nil {
 		c.manifest.append(c.lines)
 	}
+	if cap(c.lines) > mostLines {
+		c.lines = nil
+	}
 	return err
 }
+
+// mostLines is how much memory for lines is kept from step to step.
+const mostLines = 1 << 20
 
 // tell adds a line within change.
 func (c *Catalog) tell(l Line) { c.lines = appendLine(c.lines, l) }
