@@ -188,6 +188,9 @@ func (c *Catalog) insertMessages(done []Outcome, messages []int64, folder, now i
 			return err
 		}
 		messages[i] = id
+		if c.filter != nil {
+			c.filter.add(w.Digest)
+		}
 		if done[i].Record.Hints {
 			if err := c.do("INSERT OR IGNORE INTO hint(digest, head, name) VALUES(?,?,?)", w.Digest[:], w.Head[:], w.MessageID); err != nil {
 				return err

@@ -46,6 +46,7 @@ type Catalog struct {
 	folders  map[mail.Path]int64 // sink folders by path
 	paths    map[int64]mail.Path // and back
 	filed    []mail.Path         // of these, new in the step that is under way
+	filter   *filter             // of the messages; nil: there were some
 	home     Home
 	run      int64 // the row of this run
 
@@ -247,6 +248,13 @@ func (c *Catalog) open(ctx context.Context) error {
 	}
 	if err := c.loadFolders(); err != nil {
 		return c.trouble("open", err)
+	}
+	var messages bool
+	if err := c.row("SELECT EXISTS(SELECT 1 FROM message)", nil, &messages); err != nil {
+		return c.trouble("open", err)
+	}
+	if !messages {
+		c.filter = new(filter)
 	}
 	c.manifest, err = c.openManifest()
 	return err

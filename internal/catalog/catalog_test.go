@@ -580,6 +580,9 @@ func BenchmarkBatch(b *testing.B) {
 			at++
 			r := record(box, at)
 			r.Want.Digest = sha256.Sum256([]byte(fmt.Sprint(at)))
+			if _, err := c.Find(b.Context(), r.Want.Digest); err != nil {
+				b.Fatal(err)
+			}
 			batch.Records = append(batch.Records, r)
 			done[i] = Outcome{Record: r, Folder: "INBOX", Place: "1234567+1234"}
 		}

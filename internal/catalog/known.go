@@ -174,6 +174,9 @@ func (c *Catalog) Alike(ctx context.Context, d mail.Digest, e *source.Entry) (al
 }
 
 func (c *Catalog) find(d mail.Digest, and string, args ...any) (all []Stored, err error) {
+	if c.filter != nil && !c.filter.has(d) {
+		return nil, nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	err = c.each("SELECT id, text, lines, folder, place FROM message m WHERE prefix=? AND digest=? AND lost=0 "+and+" ORDER BY id",
