@@ -21,7 +21,7 @@ import (
 type Sink interface {
 	// Open returns a folder. It makes the folder only when create is true;
 	// otherwise a missing one is fs.ErrNotExist. A folder is open once at a
-	// time.
+	// time; several may be opened at once.
 	Open(ctx context.Context, path mail.Path, create bool) (Folder, error)
 	Close() error
 }

@@ -58,7 +58,7 @@ type Options struct {
 	Refill  bool // bring again what has gone from a destination that others change, too
 	Flags   Flags
 	Share   bool // source folders may go to the same folder of the sink
-	Rebind  bool // recognise what was renumbered without downloading it, where the sink is on this machine (rebind.go)
+	Rebind  bool // recognise what was renumbered without downloading it (rebind.go)
 	Readers int  // mailboxes read at once; 0: 4
 	Batch   BatchLimit
 
@@ -469,27 +469,43 @@ func (r *run) flushOthers(than *writer) {
 	}
 }
 
-// An openFolder is a sink folder and how many use it.
+// An openFolder is a sink folder and how many use it, or wait for it to be opened.
 type openFolder struct {
 	sink.Folder
-	users int
+	users   int        // guarded by run.mu
+	opening sync.Mutex // held while it is opened and closed
 }
 
 // acquire opens a folder of the sink, or joins those who have it open.
 func (r *run) acquire(ctx context.Context, path mail.Path, create bool) (*openFolder, error) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	o := r.open[path]
 	if o == nil {
-		f, err := r.Sink.Open(ctx, path, create)
-		if err != nil {
-			return nil, err
-		}
-		o = &openFolder{Folder: f}
+		o = &openFolder{}
 		r.open[path] = o
 	}
 	o.users++
+	r.mu.Unlock()
+	o.opening.Lock()
+	defer o.opening.Unlock()
+	if o.Folder == nil {
+		f, err := r.Sink.Open(ctx, path, create)
+		if err != nil {
+			r.part(path, o)
+			return nil, err
+		}
+		o.Folder = f
+	}
 	return o, nil
+}
+
+// part counts one user less.
+func (r *run) part(path mail.Path, o *openFolder) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if o.users--; o.users == 0 {
+		delete(r.open, path)
+	}
 }
 
 // mayWrite waits until nobody else writes to a folder of the sink, to which several
@@ -510,13 +526,20 @@ func (r *run) mayWrite(ctx context.Context, path mail.Path) (done func(), err er
 	}
 }
 
-func (r *run) release(path mail.Path) error {
+// release closes a folder of the sink that nobody else uses. Who comes meanwhile
+// opens it anew afterwards.
+func (r *run) release(path mail.Path) (err error) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	o := r.open[path]
-	if o.users--; o.users > 0 {
-		return nil
+	r.mu.Unlock()
+	o.opening.Lock()
+	defer o.opening.Unlock()
+	defer r.part(path, o)
+	r.mu.Lock()
+	last := o.users == 1
+	r.mu.Unlock()
+	if last {
+		err, o.Folder = o.Close(), nil
 	}
-	delete(r.open, path)
-	return o.Close()
+	return err
 }

@@ -47,8 +47,11 @@ var (
 	_ sink.Lister   = (*Sink)(nil)
 )
 
-// make makes the file, empty, so that a folder without mail is there too.
+// make makes the file, empty, so that a folder without mail is there too. Others wait
+// for the directories that they share with it: what is there need not be synced yet.
 func (f *folder) make() error {
+	f.sink.making.Lock()
+	defer f.sink.making.Unlock()
 	if err := f.root.Mkdir(path.Dir(f.name)); err != nil {
 		return err
 	}

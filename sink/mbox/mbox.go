@@ -80,6 +80,8 @@ type Sink struct {
 	dir string
 	opt Options
 
+	making sync.Mutex // held while a folder is made
+
 	mu   sync.Mutex
 	root *durable.Dir // nil until somebody needs it
 	idle [][]byte     // memory for tails

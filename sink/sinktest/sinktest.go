@@ -19,11 +19,16 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
+	"time"
 
+	"mailhaul/internal/durable"
 	"mailhaul/internal/mail"
 	"mailhaul/sink"
 )
@@ -43,6 +48,7 @@ func Run(t *testing.T, open Opener) {
 		test func(t *testing.T, open Opener)
 	}{
 		{"folders", testFolders},
+		{"folders at once", testAtOnce},
 		{"messages", testMessages},
 		{"bad bodies", testBadBodies},
 		{"cancel", testCancel},
@@ -68,6 +74,53 @@ func Run(t *testing.T, open Opener) {
 var ctx = context.Background()
 
 const inbox = mail.Inbox
+
+// testAtOnce opens a folder while the directory that it shares with another one is
+// being made: it is not open before that directory will survive a power cut.
+func testAtOnce(t *testing.T, open Opener) {
+	s := open(t, t.TempDir())
+	defer s.Close()
+	if _, ok := s.(sink.Local); !ok {
+		t.Skip("it has no directories")
+	}
+	openFolder(t, s, inbox)
+	var once sync.Once
+	var parent atomic.Value // of the first directory that is made
+	var started, synced atomic.Bool
+	second := make(chan error, 1)
+	durable.Step = func(op, name string) error {
+		switch op {
+		case "mkdir":
+			once.Do(func() { parent.Store(filepath.Dir(name)) })
+		case "syncdir":
+			if name != parent.Load() || !started.CompareAndSwap(false, true) {
+				break
+			}
+			go func() {
+				f, err := s.Open(ctx, "Work/Other", true)
+				if err == nil && !synced.Load() {
+					err = errors.New("it is open before its parent is safe")
+				}
+				if err == nil {
+					err = f.Close()
+				}
+				second <- err
+			}()
+			time.Sleep(20 * time.Millisecond) // whoever does not wait is through by then
+		}
+		return nil
+	}
+	durable.Made = func(e durable.Effect) {
+		if e.Op == "syncdir" && e.Name == parent.Load() {
+			synced.Store(true)
+		}
+	}
+	defer func() { durable.Step, durable.Made = nil, nil }()
+	openFolder(t, s, "Work/Projects")
+	if err := <-second; err != nil {
+		t.Error(err)
+	}
+}
 
 // folder opens a folder of a sink of its own.
 func folder(t *testing.T, open Opener) (sink.Sink, sink.Folder) {
