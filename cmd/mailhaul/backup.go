@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"mailhaul/internal/job"
 	"mailhaul/internal/location"
@@ -83,7 +84,7 @@ func (a *app) backup() *cobra.Command {
 	f.StringArrayVar(&j.Exclude, "exclude", nil, "no folder that fits `PATTERN`, nor those below; may be repeated")
 	f.StringVar(&j.Dedup, "dedup", "", "store equal messages once per `SCOPE`: folder, archive or off")
 	f.StringVar(&size, "max-size", "", "leave messages of more than `SIZE` bytes (500k, 25M, 2G) on the server")
-	f.BoolVar(&j.Rebind, "rebind", false, "do not download again what a server has renumbered, where size, date and header tell; a sample is compared")
+	rebindFlag(f, &j)
 	f.StringVar(&age, "delete-after", "", "POP3: delete at the server what has been in the archive for `TIME` (30d, 2w, 12h, or 0 for at once)")
 	f.BoolVar(&j.Remove.Sure, "yes", false, "delete also where that is most of a mailbox")
 	f.BoolVar(&j.AddAccount, "add-account", false, "let a further account into an archive")
@@ -91,6 +92,10 @@ func (a *app) backup() *cobra.Command {
 	a.accountFlags(f)
 	a.outputFlags(f)
 	return c
+}
+
+func rebindFlag(f *pflag.FlagSet, j *job.Job) {
+	f.BoolVar(&j.Rebind, "rebind", false, "do not download again what a server has renumbered, where size, date and header tell; a sample is compared")
 }
 
 // transfer runs a job and shows it.

@@ -38,6 +38,9 @@ never been there or has forgotten (by Message-ID, header and size, and where
 that does not tell, by the whole content); what cannot be told is brought.
 What you move or delete at TO is not brought again, unless by --refill.
 
+A folder that its server has renumbered, which a run says, is downloaded again
+and compared; --rebind spares most of that, as 'mailhaul help backup' tells.
+
 What has been brought is remembered in %s.
 `
 
@@ -55,16 +58,18 @@ of the plan, of running it again, and of mail that is there already.
 `
 
 func (a *app) migrate() *cobra.Command {
-	return a.moving("migrate FROM TO", "Bring an account to another provider", fmt.Sprintf(migrateHelp, a.stateDir()))
+	var j job.Job
+	c := a.moving(&j, "migrate FROM TO", "Bring an account to another provider", fmt.Sprintf(migrateHelp, a.stateDir()))
+	rebindFlag(c.Flags(), &j)
+	return c
 }
 
 func (a *app) restore() *cobra.Command {
-	return a.moving("restore ARCHIVE TO", "Bring an archive back into an account", restoreHelp)
+	return a.moving(new(job.Job), "restore ARCHIVE TO", "Bring an archive back into an account", restoreHelp)
 }
 
 // moving makes a command that brings mail into an account.
-func (a *app) moving(form, short, long string) *cobra.Command {
-	var j job.Job
+func (a *app) moving(j *job.Job, form, short, long string) *cobra.Command {
 	var size string
 	var yes, comparing bool
 	c := &cobra.Command{
@@ -86,12 +91,12 @@ func (a *app) moving(form, short, long string) *cobra.Command {
 			var plan *job.Plan
 			a.planned = func(p *job.Plan) error {
 				plan = p
-				return a.agree(c.Context(), p, &j, yes)
+				return a.agree(c.Context(), p, j, yes)
 			}
-			if err := a.transfer(c, j); err != nil || !comparing || j.DryRun {
+			if err := a.transfer(c, *j); err != nil || !comparing || j.DryRun {
 				return err
 			}
-			return a.compareMoved(c, j, plan)
+			return a.compareMoved(c, *j, plan)
 		},
 	}
 	f := c.Flags()

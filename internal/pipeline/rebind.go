@@ -34,10 +34,11 @@ import (
 //     runs draw no second lot, and what an interrupted one had bound is downloaded.
 //   - All else is downloaded as ever, and digests decide.
 //
-// The header of a stored message is read from its stored copy: the catalog does
-// not keep its digest, and so archives of any age will do. Both sides are the text
-// form, in which every line ends in LF. Of a copy that was kept as received it
-// may differ; such a message is downloaded.
+// The header of a stored message is read from its stored copy: the catalog of an
+// archive does not keep its digest, and so archives of any age will do. What was
+// brought to a server is not read back: the catalog has the digests of what it has
+// brought (Hints). Both sides are the text form, in which every line ends in LF. Of
+// a copy that was kept as received it may differ; such a message is downloaded.
 //
 // To know all before anything is bound, the folder is listed once for this and
 // then once more, as ever. In between are held: 8 bytes for each location of the
@@ -106,7 +107,7 @@ func (r *run) reading() string {
 // messages may be bound. It goes on where an earlier try of this run has ended.
 func (t *try) rebind(ctx context.Context) error {
 	d, ok := t.mbox.(source.Describer)
-	if !ok || !t.Options.Rebind || t.box.Cursor != "" || t.elsewhere() {
+	if !ok || !t.Options.Rebind || t.box.Cursor != "" {
 		return nil
 	}
 	if b := t.binding; b == nil || b.epoch != t.box.Epoch {
@@ -327,6 +328,10 @@ func (b *rebinding) from(r row, like func(row) bool) []row {
 
 // head is the digest of a stored message's header.
 func (t *try) head(ctx context.Context, at catalog.Stored) (d mail.Digest, ok bool) {
+	if t.elsewhere() {
+		_, d, ok, err := t.Catalog.Hints(ctx, at.Digest)
+		return d, ok && err == nil
+	}
 	r, err := t.run.read(ctx, at)
 	if err != nil {
 		return d, false
@@ -427,7 +432,7 @@ func (t *try) decide(ctx context.Context, b *rebinding) error {
 		if err := t.Catalog.Unbind(ctx, t.box); err != nil {
 			return err
 		}
-		t.note(t.Path, "%s: message %s has the size, date and header of one in the archive and other content: --rebind is not followed, and every message is downloaded and compared",
+		t.note(t.Path, "%s: message %s has the size, date and header of one brought before and other content: --rebind is not followed, and every message is downloaded and compared",
 			name, mail.Clean(string(b.wrong)))
 	case b.evades():
 		t.note(t.Path, "%s: of %d messages that were to be looked into %d could not be had: --rebind is not followed, and every message is downloaded and compared",
@@ -438,7 +443,7 @@ func (t *try) decide(ctx context.Context, b *rebinding) error {
 			name, b.bound+b.held, b.listed)
 	default:
 		b.binds = true
-		t.note(t.Path, "%s: %d of %d messages are recognised by size, date and header (--rebind); %d of them, drawn by chance, were downloaded and are equal to those in the archive; what was not recognised is downloaded",
+		t.note(t.Path, "%s: %d of %d messages are recognised by size, date and header (--rebind); %d of them, drawn by chance, were downloaded and are equal to those brought before; what was not recognised is downloaded",
 			name, b.bound, b.listed-b.held, len(b.proven))
 	}
 	b.done, b.lot = true, nil

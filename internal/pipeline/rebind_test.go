@@ -283,7 +283,7 @@ func TestRebindContradicted(t *testing.T) {
 		if _, err := a.run(t.Context(), s); !errors.Is(err, cut) {
 			t.Fatal(err)
 		}
-		a.said("has the size, date and header of one in the archive and other content: --rebind is not followed")
+		a.said("has the size, date and header of one brought before and other content: --rebind is not followed")
 		s.fault, s.bodies, s.heads = nil, 0, 0
 		r := a.must(s)
 		if int64(s.bodies) != r.Total.Stored+r.Total.Duplicate || s.bodies < 240 || s.heads != 0 || r.Total.Spared != 0 {

@@ -617,9 +617,10 @@ func (w *writer) write(ctx context.Context, batch []*job) (err error) {
 	slices.SortStableFunc(batch, func(a, b *job) int { return compareIDs(a.rec.Entry.ID, b.rec.Entry.ID) })
 	wants := make([]sink.Want, 0, len(batch))
 	intent := catalog.Batch{Folder: w.path, Records: make([]catalog.Record, 0, len(batch))}
+	_, hints := w.f.Folder.(sink.Matcher)
 	for _, j := range batch {
 		j.rec.Spared = j.spared
-		j.rec.Hints = j.body != nil && w.copies()
+		j.rec.Hints = j.body != nil && hints
 		if j.doubt != nil {
 			continue // nothing is intended
 		}
