@@ -56,7 +56,8 @@ func (f *File) ReadAt(p []byte, at int64) (int, error) { return f.f.ReadAt(p, at
 func (f *File) Stat() (fs.FileInfo, error) { return f.f.Stat() }
 
 // Start asks the system to begin writing the file out, and waits for nothing.
-// It promises nothing: it lets one journal commit serve the Sync of many files.
+// It promises nothing: it lets one journal commit serve the Sync of many files, and
+// the disk work while more is written.
 func (f *File) Start() { start(f.f) }
 
 // Sync makes what was written last. After a failure every further Sync gives

@@ -46,6 +46,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	if t.flush(); t.err != nil {
 		return 0, t.err
 	}
+	t.f.Start() // the disk has something to do before the batch's Sync waits for it
 	if len(p) < cap(t.buf) {
 		t.buf = append(t.buf, p...)
 		return len(p), nil
