@@ -66,7 +66,8 @@ func (s savedBox) box() *Box {
 }
 
 // Fault is nil in the shipped program. Tests set it to let Begin and Commit fail
-// without their effect, or after it as when an answer is lost.
+// without their effect, or after it as when an answer is lost. It is called from
+// several goroutines.
 var Fault func(op string, applied bool) error
 
 func fault(op string, applied bool) error {

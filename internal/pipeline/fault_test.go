@@ -7,6 +7,7 @@ import (
 	"iter"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"mailhaul/internal/catalog"
@@ -17,13 +18,13 @@ import (
 )
 
 // A breaker lets the nth call of one operation fail, once: without its effect,
-// or after it.
+// or after it. Several goroutines may ask it.
 type breaker struct {
 	op      string
-	nth     int
+	nth     int64
 	applied bool
-	seen    int
-	struck  bool
+	seen    atomic.Int64
+	struck  atomic.Bool
 }
 
 var errBroken = errors.New("the answer is lost")
@@ -32,10 +33,10 @@ func (b *breaker) call(op string, applied bool) error {
 	if op != b.op || applied != b.applied {
 		return nil
 	}
-	if b.seen++; b.seen != b.nth {
+	if b.seen.Add(1) != b.nth {
 		return nil
 	}
-	b.struck = true
+	b.struck.Store(true)
 	return &mail.Error{Op: op, Scope: mail.ScopeRun, Err: errBroken}
 }
 
@@ -172,7 +173,7 @@ func TestEveryOperationFailsBothWays(t *testing.T) {
 					break
 				}
 				each(t, func(t *testing.T, a *archive) {
-					if b := breakOnce(t, a, op, applied, nth+1); b.struck {
+					if b := breakOnce(t, a, op, applied, nth+1); b.struck.Load() {
 						faults++
 					} else if nth == 0 {
 						t.Errorf("%s was never called", op)
@@ -191,7 +192,7 @@ func breakOnce(t *testing.T, a *archive, op string, applied bool, nth int) *brea
 		s.folder("INBOX").add(letter(i))
 		s.folder("Work").add(letter(100 + i))
 	}
-	b := &breaker{op: op, nth: nth, applied: applied}
+	b := &breaker{op: op, nth: int64(nth), applied: applied}
 	if op == "recover" { // which follows only what has failed
 		if err := interrupted(a, s); err != nil {
 			t.Fatal(err)
@@ -212,7 +213,7 @@ func breakOnce(t *testing.T, a *archive, op string, applied bool, nth int) *brea
 	}
 	r, err := run()
 	what := fmt.Sprintf("%s %d (applied %v)", op, nth, applied)
-	if b.struck != (err != nil) || err != nil && (!errors.Is(err, errBroken) || !strings.Contains(err.Error(), op)) {
+	if b.struck.Load() != (err != nil) || err != nil && (!errors.Is(err, errBroken) || !strings.Contains(err.Error(), op)) {
 		t.Errorf("%s: the run ended in %v", what, err)
 	}
 	for path, k := range r.Folders {
