@@ -45,7 +45,7 @@ type Catalog struct {
 	manifest *manifest
 	folders  map[mail.Path]int64 // sink folders by path
 	paths    map[int64]mail.Path // and back
-	filed    []mail.Path         // of these, new in the step that is under way
+	filed    []mail.Path         // of these, new since the last step began
 	filter   *filter             // of the messages; nil: there were some
 	home     Home
 	run      int64 // the row of this run
@@ -589,7 +589,6 @@ func (c *Catalog) transact(f func() error) error {
 			delete(c.folders, path)
 		}
 	}
-	c.filed = c.filed[:0]
 	return err
 }
 
