@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"io"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -209,22 +210,25 @@ func TestWalk(t *testing.T) {
 	}
 }
 
-// TestWalkLarge puts separators at every distance from the ends of the
-// walker's buffer.
+// TestWalkLarge puts the beginning of a record at every distance from the end of
+// the walker's buffer. What is told of it is what At tells.
 func TestWalkLarge(t *testing.T) {
-	for pad := 256<<10 - 60; pad < 256<<10+10; pad++ {
-		file := string(record(t, strings.Repeat("x", pad)+"\n", 1<<20, false, nil)) + line + "b\n\n"
-		n := 0
+	for pad := 256<<10 - 300; pad < 256<<10+10; pad++ {
+		first := string(record(t, strings.Repeat("x", pad)+"\n", 1<<20, false, nil))
+		file := first + string(record(t, "b\n", 1<<20, true, mail.NewFlags(`\Seen`, "Work"))) + line + "c\n\n"
+		var at []int64
 		for rec, err := range Walk(strings.NewReader(file), 0, int64(len(file))) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if n++; n == 2 && rec.Offset != int64(len(file)-len(line)-3) {
-				t.Fatalf("pad %d: second at %d", pad, rec.Offset)
+			at = append(at, rec.Offset)
+			want, err := At(rec.r, rec.Offset, rec.Length)
+			if err != nil || !reflect.DeepEqual(rec, want) {
+				t.Fatalf("pad %d: walked to %+v, there is %+v, %v", pad, rec, want, err)
 			}
 		}
-		if n != 2 {
-			t.Fatalf("pad %d: %d records", pad, n)
+		if want := []int64{0, int64(len(first)), int64(len(file) - len(line) - 3)}; !slices.Equal(at, want) {
+			t.Fatalf("pad %d: records at %d, want %d", pad, at, want)
 		}
 	}
 }

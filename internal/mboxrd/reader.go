@@ -84,20 +84,20 @@ func (r Record) Raw() io.Reader { return io.NewSectionReader(r.r, r.Offset, r.Le
 func At(r io.ReaderAt, offset, length int64) (Record, error) {
 	rec := Record{Offset: offset, Length: length, r: r}
 	var buf [mostSeparator]byte
-	line, err := rec.separator(buf[:])
+	line, err := rec.separator(r, buf[:])
 	switch {
 	case err != nil:
 		return Record{}, err
 	case line == 0 || int64(line) > length:
 		return Record{}, ErrNone
 	}
-	return rec, rec.body(line)
+	return rec, rec.body(r, line)
 }
 
 // separator reads the line that the record begins with and tells how long it
 // is, or 0 when it is no separator.
-func (r *Record) separator(buf []byte) (int, error) {
-	n, err := r.r.ReadAt(buf, r.Offset)
+func (r *Record) separator(file io.ReaderAt, buf []byte) (int, error) {
+	n, err := file.ReadAt(buf, r.Offset)
 	if err != nil && err != io.EOF {
 		return 0, err
 	}
@@ -113,10 +113,10 @@ func (r *Record) separator(buf []byte) (int, error) {
 }
 
 // body finds where the text lies behind a separator of that length.
-func (r *Record) body(line int) error {
+func (r *Record) body(file io.ReaderAt, line int) error {
 	r.from, r.to = r.Offset+int64(line), r.Offset+r.Length
 	var end [2]byte
-	if _, err := r.r.ReadAt(end[:], r.to-2); err != nil && err != io.EOF {
+	if _, err := file.ReadAt(end[:], r.to-2); err != nil && err != io.EOF {
 		return err
 	}
 	if r.Whole = string(end[:]) == "\n\n" && r.to > r.from; r.Whole {
@@ -125,7 +125,7 @@ func (r *Record) body(line int) error {
 	// Most texts are told by their first bytes.
 	for _, look := range []int64{int64(len(statusFields[0])), MostStatus} {
 		head := make([]byte, min(look, r.to-r.from))
-		n, err := r.r.ReadAt(head, r.from)
+		n, err := file.ReadAt(head, r.from)
 		if err != nil && err != io.EOF {
 			return err
 		}
@@ -156,7 +156,7 @@ func Walk(r io.ReaderAt, from, to int64) iter.Seq2[Record, error] {
 			rec.Length = next.Offset - rec.Offset
 			if rec.Stray {
 				rec.from, rec.to = rec.Offset, next.Offset
-			} else if err = rec.body(line); err != nil {
+			} else if err = rec.body(&w, line); err != nil {
 				break
 			}
 			if !yield(rec, nil) {
@@ -177,6 +177,14 @@ type walker struct {
 	n      int
 	buf    []byte
 	line   [mostSeparator]byte
+}
+
+// ReadAt reads from the buffer what lies there.
+func (w *walker) ReadAt(p []byte, at int64) (int, error) {
+	if at >= w.at && at+int64(len(p)) <= w.at+int64(w.n) {
+		return copy(p, w.buf[at-w.at:w.n]), nil
+	}
+	return w.r.ReadAt(p, at)
 }
 
 // first finds what the range begins with: a separator, perhaps behind the line
@@ -200,7 +208,7 @@ func (w *walker) first() (Record, int, error) {
 }
 
 func (w *walker) separator(rec *Record) (int, error) {
-	line, err := rec.separator(w.line[:])
+	line, err := rec.separator(w, w.line[:])
 	if rec.Offset+int64(line) > w.to {
 		line = 0
 	}
