@@ -258,6 +258,11 @@ type Found struct {
 	Place         Place
 	Date          time.Time
 	Flags         mail.Flags
+
+	// Open reads its text form, in a Local sink, without looking for it again.
+	// It may be called until the scan goes on; what it gives may be read by
+	// another goroutine, until the folder is closed.
+	Open func() (io.ReadCloser, error)
 }
 
 // A Salvager is a Folder that can tell how many bytes its Recover has set aside

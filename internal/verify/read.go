@@ -57,24 +57,27 @@ func (f *found) has(m catalog.Stored) (is, same bool) {
 	return is, is && f.all[i].digest == maphash.Bytes(f.seed, m.Digest[:])
 }
 
-// scan goes through a folder once: one goroutine finds the places, and others
+// A got is a message that was found: where, and what reads it.
+type got struct {
+	at   sink.Place
+	body io.ReadCloser // nil: it cannot be read
+}
+
+// scan goes through a folder once: one goroutine finds the messages, and others
 // read close behind it, while the disk's work is still in memory.
-func (k *check) scan(ctx context.Context, s sink.Scanner, r sink.Reader, path mail.Path) (*found, error) {
+func (k *check) scan(ctx context.Context, s sink.Scanner, path mail.Path) (*found, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	f := &found{seed: maphash.MakeSeed()}
-	places := make(chan sink.Place, 256)
+	messages := make(chan got, 32)
 	parts := make([][]spot, k.opt.Workers)
 	var workers sync.WaitGroup
 	for i := range parts {
 		workers.Go(func() {
 			buf := make([]byte, buffer)
-			for at := range places {
-				if ctx.Err() != nil {
-					continue // the finder is being waited for, too
-				}
-				s := spot{place: maphash.String(f.seed, string(at))}
-				if sum, n, err := one(ctx, r, at, buf); err == nil {
+			for m := range messages {
+				s := spot{place: maphash.String(f.seed, string(m.at))}
+				if sum, n, err := m.digest(ctx, buf); err == nil {
 					s.digest = maphash.Bytes(f.seed, sum[:])
 					k.opt.Progress(path, 1, n)
 				}
@@ -87,15 +90,20 @@ func (k *check) scan(ctx context.Context, s sink.Scanner, r sink.Reader, path ma
 		if err = serr; err != nil {
 			break
 		}
-		select {
-		case places <- x.Place:
-		case <-ctx.Done():
+		if x.Open == nil {
+			err = errNoReader
+			break
 		}
+		m := got{at: x.Place}
+		if body, err := x.Open(); err == nil {
+			m.body = body
+		}
+		messages <- m
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	close(places)
+	close(messages)
 	workers.Wait()
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -110,17 +118,14 @@ func (k *check) scan(ctx context.Context, s sink.Scanner, r sink.Reader, path ma
 	return f, nil
 }
 
-// one reads a message.
-func one(ctx context.Context, r sink.Reader, at sink.Place, buf []byte) (d mail.Digest, n int64, err error) {
-	body, err := r.Read(ctx, at)
-	if err != nil {
-		if body != nil {
-			body.Close()
-		}
-		return d, 0, err
+var errUnread = errors.New("it cannot be read")
+
+func (m got) digest(ctx context.Context, buf []byte) (d mail.Digest, n int64, err error) {
+	if m.body == nil {
+		return d, 0, errUnread
 	}
-	defer body.Close()
-	return digest(ctx, body, buf)
+	defer m.body.Close()
+	return digest(ctx, m.body, buf)
 }
 
 func digest(ctx context.Context, r io.Reader, buf []byte) (d mail.Digest, n int64, err error) {

@@ -218,7 +218,7 @@ func (k *check) read(ctx context.Context, f sink.Folder, path mail.Path, lost []
 	if !ok || !ok2 {
 		return errNoReader
 	}
-	there, err := k.scan(ctx, scan, reader, path)
+	there, err := k.scan(ctx, scan, path)
 	if err != nil {
 		return err
 	}

@@ -157,11 +157,11 @@ func (f *folder) Scan(ctx context.Context, full bool) iter.Seq2[sink.Found, erro
 			if err != nil {
 				break
 			}
-			err = f.store.each(p.name, func(name string) error {
+			err = f.store.each(p.name, func(part *durable.Dir, name string) error {
 				if err := ctx.Err(); err != nil {
 					return err
 				}
-				found, err := f.look(p.name+"/"+name, words, full, read)
+				found, err := f.look(part, name, words, full, read)
 				if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoMail) {
 					return nil // gone while we looked, or none of a Maildir's files
 				}
@@ -182,12 +182,14 @@ var (
 	errNoMail = errors.New("is not a plain file")
 )
 
-// look tells of one file. One that another program renames meanwhile is found
-// under its new name.
-func (f *folder) look(file string, words maildirname.Keywords, full bool, read *digester) (found sink.Found, err error) {
-	fi, err := f.store.dir.Stat(file)
+// look tells of one file of a part of the Maildir. One that another program
+// renames meanwhile is found under its new name.
+func (f *folder) look(part *durable.Dir, file string, words maildirname.Keywords, full bool, read *digester) (found sink.Found, err error) {
+	fi, err := part.Stat(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		file, fi, err = f.store.find(maildirname.Unique(file[4:]))
+		if file, fi, err = f.store.find(maildirname.Unique(file)); err == nil {
+			part, file = nil, file[len("cur/"):]
+		}
 	}
 	if err != nil {
 		return found, err
@@ -195,15 +197,28 @@ func (f *folder) look(file string, words maildirname.Keywords, full bool, read *
 	if !fi.Mode().IsRegular() {
 		return found, errNoMail
 	}
-	name := maildirname.Parse(file[4:])
+	name := maildirname.Parse(file)
+	open := func() (*os.File, error) {
+		if part != nil {
+			if body, err := part.Read(file); !errors.Is(err, fs.ErrNotExist) {
+				return body, err
+			}
+		}
+		body, _, err := f.store.open(name.Unique)
+		return body, err
+	}
 	found = sink.Found{Place: sink.Place(name.Unique), Size: fi.Size(), Date: fi.ModTime(), Flags: name.Flags(words)}
+	found.Open = func() (io.ReadCloser, error) {
+		body, err := open()
+		if err != nil {
+			return nil, durable.Fail("read", mail.ScopeMessage, err)
+		}
+		return &text{f: body}, nil
+	}
 	if !full {
 		return found, nil
 	}
-	body, err := f.store.dir.Read(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		body, _, err = f.store.open(name.Unique)
-	}
+	body, err := open()
 	if err != nil {
 		return found, err
 	}

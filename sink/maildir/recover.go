@@ -124,7 +124,7 @@ func (f *folder) setAside(file string) (where string, err error) {
 // sweep removes what is ours in tmp.
 func (f *folder) sweep() error {
 	var left []string
-	err := f.store.each("tmp", func(name string) error {
+	err := f.store.each("tmp", func(_ *durable.Dir, name string) error {
 		if strings.HasPrefix(name, ours) {
 			left = append(left, name)
 		}

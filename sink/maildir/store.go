@@ -121,7 +121,7 @@ func (s *store) look() error {
 	s.looked = time.Now()
 	s.index = index{at: map[uint64]uint32{}}
 	for _, p := range parts {
-		err := s.each(p.name, func(name string) error {
+		err := s.each(p.name, func(_ *durable.Dir, name string) error {
 			unique := maildirname.Unique(name)
 			s.index.put(unique, p.sign, name[len(unique):])
 			return nil
@@ -134,13 +134,18 @@ func (s *store) look() error {
 	return nil
 }
 
-// each calls do for every file name in a directory, some at a time. A
-// directory that is not there is empty.
-func (s *store) each(dir string, do func(name string) error) error {
-	d, err := s.dir.Read(dir)
+// each calls do for every file name in a part of the Maildir, some at a time. A
+// part that is not there is empty.
+func (s *store) each(name string, do func(part *durable.Dir, name string) error) error {
+	part, err := s.dir.Sub(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	if err != nil {
+		return err
+	}
+	defer part.Close()
+	d, err := part.Read(".")
 	if err != nil {
 		return err
 	}
@@ -151,7 +156,7 @@ func (s *store) each(dir string, do func(name string) error) error {
 			if name[0] == '.' {
 				continue
 			}
-			if err := do(name); err != nil {
+			if err := do(part, name); err != nil {
 				return err
 			}
 		}

@@ -421,6 +421,35 @@ func TestForeign(t *testing.T) {
 	}
 }
 
+// TestRenamedMeanwhile: a file that gets other flags while the Maildir is looked at
+// is read under its new name.
+func TestRenamedMeanwhile(t *testing.T) {
+	f, dir := inbox(t, Options{})
+	put(t, f, message("m", "x\n", `\Seen`))
+	wantFiles(t, dir, "cur/m,S=2,W=3:2,S")
+	n := 0
+	for found, err := range f.Scan(ctx, false) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+		if err := os.Rename(filepath.Join(dir, "cur/m,S=2,W=3:2,S"), filepath.Join(dir, "cur/m,S=2,W=3:2,FS")); err != nil {
+			t.Fatal(err)
+		}
+		body, err := found.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer body.Close()
+		if text, err := io.ReadAll(body); err != nil || string(text) != "x\n" {
+			t.Errorf("read %q, %v", text, err)
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d messages", n)
+	}
+}
+
 // TestIndex: names of 100,000 messages stay within some megabytes, also when
 // they change often.
 func TestIndex(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"os"
 	"strconv"
 	"strings"
 
@@ -23,6 +24,14 @@ func (f *folder) Read(ctx context.Context, at sink.Place) (io.ReadCloser, error)
 		return nil, err
 	}
 	return io.NopCloser(rec.Text()), ctx.Err()
+}
+
+// open reads a record that was just found. One without its empty line is none of ours.
+func (f *folder) open(rec mboxrd.Record) (io.ReadCloser, error) {
+	if !rec.Whole {
+		return nil, f.gone(place(rec.Offset, rec.Length), mboxrd.ErrNone)
+	}
+	return io.NopCloser(rec.Text()), nil
 }
 
 // Look implements sink.Looker: there is a separator at the start of the place,
@@ -77,13 +86,22 @@ func (f *folder) Scan(ctx context.Context, full bool) iter.Seq2[sink.Found, erro
 				err = f.scan(ctx, r, fi.Size(), full, yield)
 			}
 		}
+		if err == nil {
+			var now *os.File
+			if now, err = f.reader(); err == nil && now != r {
+				err = fmt.Errorf("%s: %w", f.root.Path(f.name), errReplaced)
+			}
+		}
 		if err != nil && err != errStop {
 			yield(sink.Found{}, durable.Fail("scan", mail.ScopeFolder, err))
 		}
 	}
 }
 
-var errStop = errors.New("nobody wants more")
+var (
+	errStop     = errors.New("nobody wants more")
+	errReplaced = errors.New("another program has put a new file in its place while it was read; try again")
+)
 
 func (f *folder) scan(ctx context.Context, r io.ReaderAt, size int64, full bool, yield func(sink.Found, error) bool) error {
 	read := newDigester()
@@ -98,7 +116,7 @@ func (f *folder) scan(ctx context.Context, r io.ReaderAt, size int64, full bool,
 			f.sink.opt.Log.Warn("no message", "mailbox", f.root.Path(f.name), "bytes", rec.Length)
 			continue
 		}
-		found := sink.Found{Place: place(rec.Offset, rec.Length), Size: rec.Length, Date: rec.Date, Flags: rec.Flags}
+		found := sink.Found{Place: place(rec.Offset, rec.Length), Size: rec.Length, Date: rec.Date, Flags: rec.Flags, Open: func() (io.ReadCloser, error) { return f.open(rec) }}
 		if full {
 			text, err := read.record(rec)
 			if err != nil {

@@ -431,6 +431,30 @@ func TestReplaced(t *testing.T) {
 	}
 }
 
+// TestReplacedMeanwhile: what a scan has told is about a file that is not ours any
+// more.
+func TestReplacedMeanwhile(t *testing.T) {
+	f, name := inbox(t, line+"a\n\n"+line+"b\n\n", Options{})
+	n := 0
+	var last error
+	for _, err := range f.Scan(ctx, false) {
+		if last = err; err != nil {
+			break
+		}
+		if n++; n == 1 {
+			if err := os.WriteFile(name+".new", []byte(line+"a\n\n"+line+"b\n\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(name+".new", name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if n != 2 || last == nil || !strings.Contains(last.Error(), "INBOX.mbox: another program has put a new file in its place") {
+		t.Errorf("%d messages, %v", n, last)
+	}
+}
+
 func TestStatus(t *testing.T) {
 	f, name := inbox(t, "", Options{Status: true})
 	m := message("Subject: x\n\n")

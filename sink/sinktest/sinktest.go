@@ -57,6 +57,7 @@ func Run(t *testing.T, open Opener) {
 		{"twins", testTwins},
 		{"state", testState},
 		{"places", testPlaces},
+		{"found", testFound},
 		{"flags", testFlags},
 		{"links", testLinks},
 		{"copies", testCopies},
@@ -570,6 +571,42 @@ func testPlaces(t *testing.T, open Opener) {
 	for _, p := range []sink.Place{"", "x", "../../INBOX", "0+1", "1+10", "-5+20", "99999+10", "0+99999999", "18446744073709551615+1"} {
 		if body, err := r.Read(ctx, p); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("read %v, %v at %q", body, err, p)
+		}
+	}
+}
+
+// testFound reads what a scan has found, when the scan is over.
+func testFound(t *testing.T, open Opener) {
+	s, f := folder(t, open)
+	if _, ok := s.(sink.Local); !ok {
+		t.Skip("no Local")
+	}
+	ms := few(t, "m", 20)
+	_, places := store(t, f, ms)
+	at := map[sink.Place]*sink.Message{}
+	for i, m := range ms {
+		at[places[i]] = m
+	}
+	bodies := map[sink.Place]io.ReadCloser{}
+	for found, err := range f.(sink.Scanner).Scan(ctx, false) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bodies[found.Place], err = found.Open(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for place, m := range at {
+		r := bodies[place]
+		if r == nil {
+			t.Fatalf("%s was not found", m.Name)
+		}
+		got, err := io.ReadAll(iotest.HalfReader(r))
+		if err != nil || !bytes.Equal(got, textOf(t, m)) {
+			t.Errorf("%s: read %.200q, %v", m.Name, got, err)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }
