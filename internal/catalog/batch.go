@@ -1,11 +1,9 @@
 package catalog
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"database/sql"
-	"encoding/gob"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -46,25 +44,6 @@ type Outcome struct {
 	Note   string // with Err: see sink.Result
 }
 
-// stored is a record as it lies in an intention.
-type stored struct {
-	Record
-	Box savedBox
-}
-
-type savedBox struct {
-	Account, Path, Raw, Role, Sink, Epoch string
-	Folder, ID                            int64
-}
-
-func (b *Box) save() savedBox {
-	return savedBox{b.Account, string(b.Path), b.Raw, b.Role, string(b.Sink), b.Epoch, b.folder, b.epoch}
-}
-
-func (s savedBox) box() *Box {
-	return &Box{Account: s.Account, Path: mail.Path(s.Path), Raw: s.Raw, Role: s.Role, Sink: mail.Path(s.Sink), Epoch: s.Epoch, folder: s.Folder, epoch: s.ID}
-}
-
 // Fault is nil in the shipped program. Tests set it to let Begin and Commit fail
 // without their effect, or after it as when an answer is lost. It is called from
 // several goroutines.
@@ -77,27 +56,19 @@ func fault(op string, applied bool) error {
 	return Fault(op, applied)
 }
 
-// intentions keeps what they are encoded in.
-var intentions = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+// intentions keeps what they are packed in.
+var intentions = sync.Pool{New: func() any { return new([]byte) }}
 
 // Begin stores the intention before the first byte is written.
 func (c *Catalog) Begin(ctx context.Context, b *Batch) (id int64, err error) {
-	all := make([]stored, len(b.Records))
-	for i, r := range b.Records {
-		all[i] = stored{r, r.Box.save()}
-		all[i].Record.Box = nil
-	}
-	records := intentions.Get().(*bytes.Buffer)
+	records := intentions.Get().(*[]byte)
 	defer intentions.Put(records)
-	records.Reset()
-	if err := gob.NewEncoder(records).Encode(all); err != nil {
-		return 0, c.trouble("begin", err)
-	}
+	*records = pack((*records)[:0], b.Records)
 	if err := fault("begin", false); err != nil {
 		return 0, c.trouble("begin", err)
 	}
 	err = c.share(func() (err error) {
-		id, err = c.insert("INSERT INTO batch(folder, mark, records) VALUES(?,?,?)", string(b.Folder), string(b.Mark), records.Bytes())
+		id, err = c.insert("INSERT INTO batch(folder, mark, records) VALUES(?,?,?)", string(b.Folder), string(b.Mark), *records)
 		return err
 	})
 	if err == nil {
@@ -255,23 +226,14 @@ func (c *Catalog) Unsettled(ctx context.Context) (ids []int64, batches []*Batch,
 		if err := r.Scan(&id, (*string)(&b.Folder), (*string)(&b.Mark), &records); err != nil {
 			return err
 		}
-		all, err := decodeRecords(records)
-		if err != nil {
+		var err error
+		if b.Records, err = unpack(records); err != nil {
 			return err
-		}
-		for _, s := range all {
-			s.Record.Box = s.Box.box()
-			b.Records = append(b.Records, s.Record)
 		}
 		ids, batches = append(ids, id), append(batches, b)
 		return nil
 	})
 	return ids, batches, c.trouble("recover", err)
-}
-
-func decodeRecords(p []byte) (all []stored, err error) {
-	err = gob.NewDecoder(bytes.NewReader(p)).Decode(&all)
-	return all, err
 }
 
 func encode(v any) []byte {

@@ -124,6 +124,8 @@ CREATE TABLE run(id INTEGER PRIMARY KEY, started INTEGER NOT NULL, ended INTEGER
 	`ALTER TABLE epoch ADD COLUMN listed INTEGER NOT NULL DEFAULT 0`,
 	// What a content is recognised by where it is not at hand.
 	`CREATE TABLE hint(digest BLOB PRIMARY KEY, head BLOB NOT NULL, name TEXT NOT NULL) WITHOUT ROWID`,
+	// Intentions have another form: see pack. What is there stays as it is.
+	``,
 }
 
 // Exists reports whether there is a catalog at home. One that may not be looked at
