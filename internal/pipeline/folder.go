@@ -38,7 +38,7 @@ const (
 	chunk   = 1000    // entries compared with the catalog at once
 	wanted  = 4000    // entries that may wait to be fetched
 	group   = 256     // messages asked for by one command
-	groupOf = 1 << 18 // and bytes
+	groupOf = 1 << 19 // and bytes: a command costs Dovecot 0.3 ms besides the messages
 )
 
 // bring works on one folder to its end, with retries. Its error is one that
