@@ -754,7 +754,7 @@ func (p *pass) next(wait bool) []source.Entry {
 
 // take sets a body down and hands it to the writer.
 func (p *pass) take(a asked, r io.Reader) error {
-	body, err := a.credit.Take(&metered{r: r, t: p.try})
+	body, err := a.credit.Take(p.meter(r))
 	if err != nil {
 		a.credit.Release()
 		if mail.ScopeOf(err, mail.ScopeFolder) == mail.ScopeMessage && !mail.Temporary(err) {
@@ -778,7 +778,15 @@ func (p *pass) take(a asked, r io.Reader) error {
 	return p.w.put(order{job: j})
 }
 
-// metered tells how many bytes were read.
+// meter tells how many bytes are read from r.
+func (t *try) meter(r io.Reader) io.Reader {
+	m := &metered{r: r, t: t}
+	if _, ok := r.(io.WriterTo); ok {
+		return giver{m}
+	}
+	return m
+}
+
 type metered struct {
 	r io.Reader
 	t *try
@@ -789,13 +797,37 @@ const meterEvery = 256 << 10
 
 func (m *metered) Read(p []byte) (int, error) {
 	n, err := m.r.Read(p)
-	m.n += int64(n)
-	if m.n >= meterEvery || err != nil {
-		m.t.mu.Lock()
-		m.t.Counts.Bytes += m.n
-		m.t.mu.Unlock()
-		m.t.observe(Event{Kind: Read, Folder: m.t.Path, Bytes: m.n})
-		m.n = 0
-	}
+	m.count(n, err != nil)
 	return n, err
+}
+
+// A giver is a metered source that gives its bytes from its own buffer.
+type giver struct{ *metered }
+
+func (g giver) WriteTo(w io.Writer) (int64, error) {
+	defer g.count(0, true)
+	return g.r.(io.WriterTo).WriteTo(meter{w, g.metered})
+}
+
+type meter struct {
+	w io.Writer
+	m *metered
+}
+
+func (m meter) Write(p []byte) (int, error) {
+	n, err := m.w.Write(p)
+	m.m.count(n, false)
+	return n, err
+}
+
+func (m *metered) count(n int, end bool) {
+	m.n += int64(n)
+	if m.n < meterEvery && !end {
+		return
+	}
+	m.t.mu.Lock()
+	m.t.Counts.Bytes += m.n
+	m.t.mu.Unlock()
+	m.t.observe(Event{Kind: Read, Folder: m.t.Path, Bytes: m.n})
+	m.n = 0
 }
