@@ -397,7 +397,7 @@ func (t *try) prove(ctx context.Context, b *rebinding, drawn []int32) error {
 	for m, err := range t.mbox.Fetch(ctx, next) {
 		var sum mail.Summary
 		if err == nil {
-			sum, err = mail.Summarize(&metered{r: m.Body, t: t})
+			sum, err = mail.Summarize(t.meter(m.Body))
 		}
 		if err != nil {
 			if mail.ScopeOf(err, mail.ScopeFolder) == mail.ScopeMessage {
